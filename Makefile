@@ -1,0 +1,78 @@
+# Needs Python 3.11, g++ and make; all else goes into .venv on first use. `make` lists the targets.
+
+PYTHON ?= python3.11
+MODEL ?= models/fashion-mnist.bsnn
+BOARD ?= icebreaker
+N ?= 2
+SIM ?= verilator
+JOBS ?= 2
+
+VENV := .venv
+ENV := $(VENV)/installed
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help env test lint train export sim verilog bitstream demo clean
+
+help:
+	@echo 'Binary-weight spiking neural networks, from PyTorch to FPGAs.'
+	@echo
+	@echo '  make demo                train on digits, export, simulate, build a bitstream, show all'
+	@echo '  make sim                 run the accelerator in simulation against the golden model'
+	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus]'
+	@echo '  make bitstream           place and route for a board; writes build/<board>/'
+	@echo '       [BOARD=icebreaker|ulx3s-85f] [MODEL=...] [SEED=1] [CLOCK=MHz]'
+	@echo '  make train               train a network [ARGS="--data fashion-mnist --T 2"]'
+	@echo '  make export              make a network image CHECKPOINT=runs/... [MODEL=my.bsnn]'
+	@echo '  make verilog             the Verilog of the accelerator alone [BOARD=...]'
+	@echo '  make test                style and tests [JOBS=$(JOBS)] [ARGS="-k uart"]'
+	@echo '  make lint                style alone'
+	@echo '  make env                 only the environment, $(VENV) [PYTHON=$(PYTHON)]'
+	@echo '  make clean               remove what was built; keeps runs/ and $(VENV)'
+	@echo
+	@echo 'Every command explains itself: python sw/train.py --help, python -m hw.build --help, ...'
+
+env: $(ENV)
+
+# An environment of another Python is not reused: venv --clear starts over.
+$(ENV): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo 'error: $(PYTHON) not found: install Python 3.11 or name yours, PYTHON=...'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'error: $(PYTHON) is older than Python 3.11'; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+lint: $(ENV)
+	$(VENV)/bin/ruff check .
+
+# Files, not single tests, go to the workers: tests of a file share simulations and builds.
+test: lint
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+train: $(ENV)
+	$(RUN) sw/train.py $(ARGS)
+
+# MODEL's default is a file of ours, so it counts only if given.
+export: $(ENV)
+	@test -n '$(CHECKPOINT)' || { echo 'error: say which, CHECKPOINT=runs/...'; exit 1; }
+	$(RUN) sw/export.py $(CHECKPOINT) $(if $(filter command,$(origin MODEL)),-o $(MODEL)) $(ARGS)
+
+sim: $(ENV)
+	$(RUN) -m sim.run --model $(MODEL) --images $(N) --sim $(SIM) $(ARGS)
+
+verilog: $(ENV)
+	@mkdir -p build
+	$(RUN) -m hw.verilog $(BOARD) -o build/accelerator-$(BOARD).v
+	@echo build/accelerator-$(BOARD).v
+
+bitstream: $(ENV)
+	$(RUN) -m hw.build $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(CLOCK:%=--clock %) $(ARGS)
+
+demo: $(ENV)
+	$(RUN) -m sim.demo $(ARGS)
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find hw sim sw tests -name __pycache__ -type d -prune -exec rm -rf {} +
