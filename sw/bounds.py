@@ -1,0 +1,225 @@
+"""Bounds that hold for every input, proved from the weights alone.
+
+No sum, current, membrane or mean of an image that passes ``check`` can leave its width, whatever
+the frame shows. The widths are those of ``sw.formats``; an engine's own are compared by
+``sw.program``.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sw import formats
+from sw.layers import Readout, Stem
+from sw.positions import Axis
+
+__all__ = ["ExportError", "LayerBounds", "bounds", "check", "mean_range", "membrane_range",
+           "position_table", "sum_range"]
+
+#: The widest currents that any engine of this project takes.
+CURRENT_WIDTH = 18
+
+
+class ExportError(ValueError):
+    """A network that the number formats cannot hold, naming the layer and the channel."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerBounds:
+    """Bits that one layer needs; arrays hold one entry for each output channel.
+
+    current: signed bits of an engine's ``current_width``: for the currents, the bias with the
+    count of -1 weights folded in, and the membrane, which is ``MEMBRANE_EXTRA_BITS`` wider; 0 for
+    a Readout. membrane: signed. threshold: unsigned. accumulator: signed, of the sums of 8-bit
+    weights; 0 for a Conv. mean: signed, of the AGMM sum with and without its offset, 0 without
+    AGMM. mean_scaled: the same after the shift. factor, table: signed, of the AGMM factors and of
+    the position table's entries.
+    """
+
+    name: str
+    current: np.ndarray
+    membrane: np.ndarray
+    threshold: np.ndarray
+    accumulator: np.ndarray
+    mean: int
+    mean_scaled: int
+    factor: int
+    table: int
+
+    @property
+    def current_bits(self):
+        return int(self.current.max())
+
+    @property
+    def membrane_bits(self):
+        return int(self.membrane.max())
+
+    @property
+    def threshold_bits(self):
+        return int(self.threshold.max())
+
+    @property
+    def accumulator_bits(self):
+        return int(self.accumulator.max())
+
+    @property
+    def mean_bits(self):
+        return self.mean
+
+
+def _signed_bits(*values):
+    """Bits of a two's complement number that holds every one of the integers."""
+    return max((v if v >= 0 else ~v).bit_length() + 1 for v in map(int, values))
+
+
+def _channel_bits(low, high):
+    return np.array([_signed_bits(*pair) for pair in zip(low, high, strict=True)])
+
+
+def sum_range(layer, weights, T):
+    """Smallest and largest sum over the weights of every channel, int64.
+
+    P of a Conv, the accumulator of a Stem, and of a Readout its sum over the T steps, without the
+    bias.
+    """
+    flat = weights.reshape(len(weights), -1)
+    if weights.dtype == bool:
+        return -(~flat).sum(1), flat.sum(1)
+    top = 255 if isinstance(layer, Stem) else T
+    flat = flat.astype(np.int64)
+    return top * np.minimum(flat, 0).sum(1), top * np.maximum(flat, 0).sum(1)
+
+
+def current_range(layer, low, high, bias):
+    """Range of the currents from the range of the sums."""
+    rule = formats.stem_current if isinstance(layer, Stem) else formats.spike_current
+    return rule(low, bias), rule(high, bias)
+
+
+def membrane_range(low, high, gains, leak_shift, threshold=None):
+    """Smallest and largest membrane before the reset, int64 ``[C]``, over all steps.
+
+    low, high: range of the currents. gains: (smallest, largest) of every step. Without a threshold
+    nothing is ever reset: the largest is then what the membrane could reach at all.
+    """
+    rest_low = rest_high = np.zeros_like(low)
+    lowest, highest = np.zeros_like(low), np.zeros_like(low)
+    for pair in gains:
+        membrane_low = formats.leak(rest_low, leak_shift) + np.minimum(
+            *(formats.apply_gain(low, gain) for gain in pair)
+        )
+        membrane_high = formats.leak(rest_high, leak_shift) + np.maximum(
+            *(formats.apply_gain(high, gain) for gain in pair)
+        )
+        lowest, highest = np.minimum(lowest, membrane_low), np.maximum(highest, membrane_high)
+        rest_low, rest_high = membrane_low, membrane_high
+        if threshold is not None:
+            may_fire = membrane_high >= threshold
+            rest_low = np.where(may_fire, np.minimum(membrane_low, 0), membrane_low)
+            rest_high = np.where(may_fire, np.maximum(threshold - 1, 0), membrane_high)
+    return lowest, highest
+
+
+def gain_range(data):
+    """(smallest, largest) gain of every step of a LayerImage."""
+    if data.agmm is None:
+        return [(int(gain), int(gain)) for gain in data.gain]
+    table = formats.sigmoid_table()
+    return [(min(table), max(table))] * len(data.agmm.factor)
+
+
+def _axes(layer, shape):
+    return [
+        Axis.of(size, layer.kernel, layer.stride, layer.padding)
+        for size in (shape.height, shape.width)
+    ]
+
+
+def position_table(layer, shape, weights, scales):
+    """D of a Conv: int64 ``[C_in, row classes, column classes]``.
+
+    What a spike of an input channel, at a position of each class, adds to the sum over all
+    outputs of ``scales[c] * P_c``. weights: bool ``[C_out, C_in, k, k]``.
+    """
+    taps = np.einsum("o,oiyx->iyx", scales, np.where(weights, 1, -1))
+    rows, columns = (
+        np.array([[tap in reached for tap in range(layer.kernel)] for reached in axis.taps], int)
+        for axis in _axes(layer, shape)
+    )
+    return np.einsum("ry,iyx,cx->irc", rows, taps, columns)
+
+
+def mean_range(layer, shape, table):
+    """Smallest and largest sum of the table's entries over any input spikes."""
+    rows, columns = (
+        np.bincount([axis.class_of(p) for p in range(axis.size)], minlength=axis.classes)
+        for axis in _axes(layer, shape)
+    )
+    count = np.outer(rows, columns)
+    return int((np.minimum(table, 0) * count).sum()), int((np.maximum(table, 0) * count).sum())
+
+
+def _layer_bounds(network, index, data):
+    name, layer, shape = network.layer_name(index), network.layers[index], network.shapes[index]
+    low, high = sum_range(layer, data.weights, network.T)
+    nothing = np.zeros(layer.channels, np.int64)
+    if isinstance(layer, Readout):
+        # The bias may be added first or last.
+        accumulator = _channel_bits(low + np.minimum(data.bias, 0), high + np.maximum(data.bias, 0))
+        return LayerBounds(name, nothing, nothing, nothing, accumulator, 0, 0, 0, 0)
+    accumulator = _channel_bits(low, high) if isinstance(layer, Stem) else nothing
+    low, high = current_range(layer, low, high, data.bias)
+    membrane = _channel_bits(
+        *membrane_range(low, high, gain_range(data), network.leak_shift, data.threshold)
+    )
+    current = np.maximum(_channel_bits(low, high), membrane - formats.MEMBRANE_EXTRA_BITS)
+    threshold = np.array([int(value).bit_length() for value in data.threshold])
+    mean = mean_scaled = factor = table = 0
+    if data.agmm is not None:
+        K, shift = data.agmm.offset, data.agmm.shift
+        ends = mean_range(layer, shape, data.agmm.table)
+        # Spikes come in any order and the offset first or last: every partial sum must fit.
+        mean = _signed_bits(*ends, min(K, 0) + ends[0], max(K, 0) + ends[1])
+        mean_scaled = _signed_bits(*((K + end) >> shift for end in ends))
+        factor = _signed_bits(*data.agmm.factor)
+        table = _signed_bits(data.agmm.table.min(), data.agmm.table.max())
+    return LayerBounds(
+        name, current, membrane, threshold, accumulator, mean, mean_scaled, factor, table
+    )
+
+
+def bounds(image):
+    """The LayerBounds of every layer of a NetworkImage."""
+    return [_layer_bounds(image.network, index, data) for index, data in enumerate(image.layers)]
+
+
+def check(image, current_width=CURRENT_WIDTH):
+    """Refuse, with an ExportError, an image that some input could drive out of its widths."""
+    for index, bound in enumerate(bounds(image)):
+        for what, bits, limit, why in (
+            ("currents", bound.current, current_width, "fewer inputs or a larger batch norm gain"),
+            ("the threshold", bound.threshold, formats.THRESHOLD_BITS, "a larger batch norm gain"),
+            ("the accumulator", bound.accumulator, formats.ACCUMULATOR_BITS, "fewer inputs"),
+        ):
+            if bits.max() > limit:
+                raise ExportError(
+                    f"{bound.name} channel {int(bits.argmax())}: {what} may need {bits.max()} bits,"
+                    f" the format has {limit}; it takes {why}"
+                )
+        for what, bits, limit in (
+            ("the AGMM mean", bound.mean, formats.MEAN_BITS),
+            ("the scaled AGMM mean", bound.mean_scaled, 16),
+            ("the AGMM factor, for alpha and batch norm,", bound.factor, formats.FACTOR_BITS),
+        ):
+            if bits > limit:
+                raise ExportError(
+                    f"{bound.name}: {what} may need {bits} bits, the format has {limit};"
+                    " use --gain frozen"
+                )
+        if bound.table > formats.TABLE_BITS:
+            table = np.abs(image.layers[index].agmm.table)
+            raise ExportError(
+                f"{bound.name} input channel {int(table.max((1, 2)).argmax())}: the AGMM position"
+                f" table needs {bound.table} bits, the format has {formats.TABLE_BITS};"
+                " use --gain frozen or fewer channels"
+            )

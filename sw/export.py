@@ -1,0 +1,300 @@
+"""Export a checkpoint as a network image: signs, batch norm and AGMM become integers.
+
+X = a * P + b of a channel (a: batch norm gain times weight scale, b: batch norm shift) is divided
+by a, which turns batch norm into a bias b / a and a threshold V_th / a. A negative a flips the
+channel's weights first, so that every gain is positive.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sw import data, formats
+from sw.bounds import (
+    ExportError,
+    LayerBounds,
+    bounds,
+    check,
+    current_range,
+    mean_range,
+    membrane_range,
+    position_table,
+    sum_range,
+)
+from sw.checkpoint import CheckpointError, load_model
+from sw.image import MEAN_SHIFTS, Agmm, ImageError, LayerImage, NetworkImage, save
+from sw.layers import Conv, Readout, Stem
+
+__all__ = ["ExportError", "LayerBounds", "bounds", "calibrate", "export", "main"]
+
+#: Training images that --gain frozen averages the gains over.
+CALIBRATION_IMAGES = 2000
+
+#: Largest A_c, tried in turn until the AGMM position table fits its entries.
+PEAKS = (255, 127, 63, 31, 15)
+
+EPILOG = """examples:
+  python sw/export.py runs/digits-agmm-T4-s0/checkpoint.safetensors -o models/mine.bsnn
+  python sw/export.py CHECKPOINT -o frozen.bsnn --gain frozen    constant AGMM gains
+
+Next steps: python -m sw.golden --model MODEL.bsnn --data digits, then make sim MODEL=MODEL.bsnn"""
+
+
+def export(model, network, info=None, gain="exact", calibration_images=None):
+    """The NetworkImage of a SpikingNetwork in eval mode.
+
+    info: provenance to keep in the image, JSON-able. gain: ``exact`` computes the AGMM gain for
+    every sample and step, ``frozen`` replaces it by its mean over ``calibration_images`` (uint8
+    ``[N, C, H, W]``); a network without AGMM ignores both. Raises ExportError, naming layer and
+    channel, where a format of ``sw.formats`` cannot hold the network.
+    """
+    if network.neuron == "fp":
+        raise ExportError(
+            f"{network.name} has real weights (--neuron fp): train with --neuron agmm or vanilla"
+        )
+    if gain not in ("exact", "frozen"):
+        raise ExportError(f"gain must be exact or frozen, got {gain!r}")
+    frozen = None
+    if gain == "frozen" and network.neuron == "agmm":
+        if calibration_images is None or not len(calibration_images):
+            raise ExportError("frozen gains need calibration images")
+        frozen = calibrate(model, calibration_images)
+    fold = {Stem: _fold_stem, Conv: _fold_conv, Readout: _fold_readout}
+    layers = tuple(
+        fold[type(layer)](network, index, model.layers[index], frozen)
+        for index, layer in enumerate(network.layers)
+    )
+    image = NetworkImage(network, layers, dict(info or {}))
+    check(image)
+    return image
+
+
+@torch.no_grad()
+def calibrate(model, images, batch=250):
+    """Mean AGMM gain of every Conv over ``images``: layer index -> float64 ``[T]``."""
+    sums = {}
+
+    def add(index):
+        def hook(module, arguments):
+            gain = module.gain(arguments[0]).double().flatten(1).sum(1).cpu().numpy()
+            sums[index] = sums.get(index, 0) + gain
+        return hook
+
+    hooks = [
+        layer.agmm.register_forward_pre_hook(add(index))
+        for index, layer in enumerate(model.layers) if getattr(layer, "agmm", None) is not None
+    ]
+    try:
+        for chunk in tqdm(images.split(batch), "calibrate", leave=False, disable=None):
+            model(chunk)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {index: total / len(images) for index, total in sums.items()}
+
+
+def _array(tensor):
+    return tensor.detach().cpu().double().numpy()
+
+
+def _finite(name, what, values):
+    """ExportError naming the first channel of ``values`` that is not finite."""
+    bad = ~np.isfinite(values.reshape(len(values), -1)).all(1)
+    if bad.any():
+        raise ExportError(f"{name} channel {int(bad.argmax())}: {what} is not finite")
+    return values
+
+
+def _fold_norm(name, norm, unit):
+    """Gain a and shift b of X = a * sum + b, float64 ``[C]``, where one of the sum is ``unit``."""
+    gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
+    shift = _array(norm.bias) - _array(norm.running_mean) * gain
+    return _finite(name, "the batch norm gain", gain * unit), _finite(
+        name, "the batch norm shift", shift
+    )
+
+
+def _fold_neuron(network, index, weights, unit, shift, rounding, gains):
+    """Bias and threshold, int64 ``[C]``, of a layer whose current has the real value ``unit``.
+
+    rounding: mean of what the hardware's rounding takes from a current, in units. gains: range of
+    the gain at every step. A channel that no input can make fire gets the nearest bias that needs
+    no wider currents, and a threshold just out of reach: its spikes, none, stay the same.
+    """
+    layer, v_threshold = network.layers[index], network.v_threshold
+    low, high = sum_range(layer, weights, network.T)
+    # A gain of (nearly) 0 makes a channel constant: anything tiny stands for it.
+    unit = np.maximum(unit, v_threshold * 2.0**-32)
+    bias = np.rint(np.clip(shift / unit + rounding, -(2.0**44), 2.0**44)).astype(np.int64)
+    threshold = np.ceil(v_threshold / unit).astype(np.int64)
+
+    def reach(bias):
+        currents = current_range(layer, low, high, bias)
+        return membrane_range(*currents, gains, network.leak_shift)[1]
+
+    silent = reach(bias) < threshold
+    least, most = current_range(layer, low, high, np.zeros_like(bias))
+    bias = np.where(silent, np.clip(bias, -most, -((least + most) >> 1)), bias)
+    return bias, np.where(silent, reach(bias) + 1, threshold)
+
+
+def _fold_stem(network, index, module, _):
+    name = network.layer_name(index)
+    _finite(name, "a weight", _array(module.conv.weight))
+    weights = module.conv.integers.cpu().numpy()
+    # The float network sees pixels of 0 to 1.
+    gain, shift = _fold_norm(name, module.norm, _array(module.conv.scale) / 255)
+    weights = np.where(gain[:, None, None, None] < 0, -weights, weights)
+    gain = np.abs(gain)
+    # ``>> STEM_SHIFT`` takes away 0 to 63/64 of a unit, (1 - 1/64) / 2 on average: give it back.
+    rounding = (1 - 2.0**-formats.STEM_SHIFT) / 2
+    bias, threshold = _fold_neuron(
+        network, index, weights, gain * 2**formats.STEM_SHIFT, shift, rounding,
+        [(formats.GAIN_ONE, formats.GAIN_ONE)] * network.T,
+    )
+    constant = np.full(network.T, formats.GAIN_ONE, np.int64)
+    return LayerImage(
+        weights, bias, threshold, constant, None, np.float32(gain), np.float32(shift), None
+    )
+
+
+def _fold_conv(network, index, module, frozen):
+    name = network.layer_name(index)
+    _finite(name, "a weight", _array(module.conv.weight))
+    gain, shift = _fold_norm(name, module.norm, _array(module.conv.gamma))
+    weights = module.conv.signs.cpu().numpy() ^ (gain < 0)[:, None, None, None]
+    gain = np.abs(gain)
+    alpha = agmm = constant = None
+    if network.neuron == "vanilla":
+        constant = np.full(network.T, formats.GAIN_ONE, np.int64)
+    else:
+        alpha = np.float32(_array(module.agmm.alpha))
+        if not np.isfinite(alpha).all():
+            raise ExportError(f"{name}: alpha is not finite")
+        if frozen is not None:
+            constant = np.rint(formats.GAIN_ONE * frozen[index]).astype(np.int64)
+        else:
+            layer, shape = network.layers[index], network.shapes[index]
+            agmm = _fold_agmm(layer, shape, weights, gain, shift, alpha.astype(np.float64))
+    gains = [(0, formats.GAIN_ONE - 1)] * network.T if agmm else [(g, g) for g in constant]
+    bias, threshold = _fold_neuron(
+        network, index, weights, gain * 2.0**-formats.FRACTION, shift, 0.0, gains
+    )
+    return LayerImage(
+        weights, bias, threshold, constant, agmm, np.float32(gain), np.float32(shift), alpha
+    )
+
+
+def _fold_agmm(layer, shape, weights, gain, shift, alpha):
+    """Integers of E[t] = alpha[t] * mean over C, H, W of X[t] (eq. 11)."""
+    out = layer.conv_shape(shape)
+    for peak in PEAKS:
+        unit = max(gain.max() / peak, 1e-30)
+        scales = np.rint(gain / unit).astype(np.int64)
+        table = position_table(layer, shape, weights, scales)
+        if max(-table.min(), table.max()) < 1 << (formats.TABLE_BITS - 1):
+            break
+    # Every output adds its batch norm shift: exactly that, not its rounded bias, is the constant.
+    offset = round(min(max(out.height * out.width * shift.sum() / unit, -(2.0**60)), 2.0**60))
+    ends = [offset + end for end in mean_range(layer, shape, table)]
+    mean_shift = next(
+        (s for s in MEAN_SHIFTS if all(formats.fits_signed(end >> s, 16) for end in ends)),
+        MEAN_SHIFTS[-1],
+    )
+    scale = formats.INDEX_STEPS * unit / out.size * 2.0 ** (mean_shift + formats.FACTOR_FRACTION)
+    factor = np.rint(np.clip(alpha * scale, -(2.0**60), 2.0**60))
+    return Agmm(scales, table, offset, mean_shift, factor.astype(np.int64))
+
+
+def _fold_readout(network, index, module, _):
+    name = network.layer_name(index)
+    _finite(name, "a weight", _array(module.linear.weight))
+    shift = _finite(name, "the bias", _array(module.linear.bias))
+    scale = _array(module.linear.scale)
+    if (scale != scale[0]).any():
+        raise ExportError(f"{name}: all classes must share one weight scale")
+    # The logits are means over T, the integers sums.
+    bias = np.rint(np.clip(network.T * shift / scale, -(2.0**60), 2.0**60)).astype(np.int64)
+    return LayerImage(
+        module.linear.integers.cpu().numpy(), bias, None, None, None,
+        np.float32(scale), np.float32(shift), None,
+    )
+
+
+def provenance(info):
+    """What an image keeps of a checkpoint's training: dataset, accuracy, seed, epochs, command."""
+    args, history = info.get("args") or {}, info.get("history") or [{}]
+    options = " ".join(
+        f"--{key.replace('_', '-')} {value}" for key, value in args.items()
+        if value is not None and key != "data_root"
+    )
+    return {
+        "data": args.get("data"),
+        "float_accuracy": history[-1].get("test_accuracy"),
+        "seed": args.get("seed"),
+        "epochs": len(history),
+        "command": f"python sw/train.py {options}".strip(),
+    }
+
+
+def _run(args):
+    model, network, info = load_model(args.checkpoint)
+    images, kept = None, provenance(info)
+    if args.gain == "frozen" and network.neuron == "agmm":
+        if kept["data"] is None:
+            raise ExportError(f"{args.checkpoint} names no dataset to calibrate frozen gains with")
+        images, _ = data.load(kept["data"], "train", args.data_root)
+        images = images[:CALIBRATION_IMAGES]
+        kept["calibration_images"] = len(images)
+    image = export(model, network, kept, args.gain, images)
+    path = args.output or Path(args.checkpoint).with_suffix(".bsnn")
+    save(image, path)
+    return {
+        "model": str(path), "network": network.name, "T": network.T, "gain": image.gain_mode,
+        "bytes": Path(path).stat().st_size, "checksum": image.checksum,
+        "layers": [
+            {
+                "name": bound.name, "current_bits": bound.current_bits,
+                "membrane_bits": bound.membrane_bits, "threshold_bits": bound.threshold_bits,
+                "accumulator_bits": bound.accumulator_bits, "mean_bits": bound.mean_bits,
+            }
+            for bound in bounds(image)
+        ],
+    }
+
+
+def main(argv=None):
+    """Command line. Returns the exit status: 0, or 2 with one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="export.py", description=__doc__.split("\n\n")[0], epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="what python sw/train.py wrote")
+    add("-o", "--output", metavar="MODEL.bsnn", help="default: next to the checkpoint")
+    add("--gain", choices=("exact", "frozen"), default="exact", help="AGMM gain: computed for each"
+        " sample and step, or its mean over 2,000 training images (default: exact)")
+    add("--data-root", metavar="DIR", help="folder of the dataset's files, for --gain frozen")
+    add("--json", action="store_true", help="print one line of JSON instead of a table")
+    args = parser.parse_args(argv)
+    try:
+        result = _run(args)
+    except (CheckpointError, data.DataError, ExportError, ImageError) as error:
+        print(f"export.py: {error}", file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    print(f"{result['model']}: {result['bytes']} bytes, gain {result['gain']}, bits needed:")
+    for row in result["layers"]:
+        print(f"  {row.pop('name'):10}", *(f"{k[:-5]} {v:2}" for k, v in row.items() if v))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Number formats and integer rules: the one place where rounding and saturation are written down.
+
+Every function works alike on Python integers and on integer tensors; ``>>`` floors. The hardware
+components implement these rules, the golden model calls them, the export proves that nothing they
+produce leaves its width. Symbols follow the AGMM paper: P is the sum of +-1 weights over spikes, X
+the current, U the membrane, E the scaled mean of eq. 11.
+
+=============  ====================================================================================
+current        signed, ``FRACTION`` fraction bits, in units of one spike times one weight
+bias           signed, as the current (batch norm shift divided by batch norm gain)
+threshold      unsigned, as the current, at most ``THRESHOLD_BITS``
+membrane       signed, as the current, two bits wider
+gain           unsigned, ``GAIN_FRACTION`` fraction bits, 256 is one; the sigmoid gives 0 to 255
+mean           signed, ``MEAN_BITS``
+accumulator    of 8-bit layers: signed, ``ACCUMULATOR_BITS``
+=============  ====================================================================================
+"""
+
+import math
+
+__all__ = [
+    "ACCUMULATOR_BITS", "FACTOR_BITS", "FACTOR_FRACTION", "FRACTION", "GAIN_FRACTION", "GAIN_ONE",
+    "INDEX_LIMIT", "INDEX_STEPS", "MEAN_BITS", "MEMBRANE_EXTRA_BITS", "STEM_SHIFT", "TABLE_BITS",
+    "THRESHOLD_BITS", "apply_gain", "fits_signed", "leak", "mean_index", "sigmoid_table",
+    "spike_current", "stem_current",
+]
+
+FRACTION = 4
+MEMBRANE_EXTRA_BITS = 2
+THRESHOLD_BITS = 16
+GAIN_FRACTION = 8
+GAIN_ONE = 1 << GAIN_FRACTION
+#: The stem's sums of 8-bit products are far finer than a current needs.
+STEM_SHIFT = 6
+ACCUMULATOR_BITS = 24
+
+#: AGMM: entries of the position tables, accumulated mean, and its scaled value.
+TABLE_BITS = 16
+MEAN_BITS = 32
+FACTOR_BITS = 16
+FACTOR_FRACTION = 15
+#: Sigmoid table: one entry each 1/32 of E, for E in [-8, 8).
+INDEX_STEPS = 32
+INDEX_LIMIT = 256
+
+
+def fits_signed(value, bits):
+    return -(1 << (bits - 1)) <= value < (1 << (bits - 1))
+
+
+def spike_current(total, bias):
+    """Current of a binary layer from the sum P of its weights over the spikes."""
+    return (total << FRACTION) + bias
+
+
+def stem_current(accumulator, bias):
+    """Current of the stem from its sum of pixel times weight."""
+    return (accumulator >> STEM_SHIFT) + bias
+
+
+def apply_gain(current, gain):
+    """Gain times current, rounded to nearest, halves up."""
+    return (current * gain + (1 << (GAIN_FRACTION - 1))) >> GAIN_FRACTION
+
+
+def leak(membrane, shift):
+    """tau * U with tau = 1 - 2**-shift: what leaks away is floored."""
+    return membrane - (membrane >> shift)
+
+
+def mean_index(mean, mean_shift, factor, clamp):
+    """Index into the sigmoid table: E in steps of 1/32, saturated to [-256, 255].
+
+    ``mean_shift`` brings the mean to 16 bits, ``factor`` holds alpha[t] / (C*H*W) and all scales.
+    ``clamp(value, low, high)`` saturates the caller's number type.
+    """
+    scaled = ((mean >> mean_shift) * factor) >> FACTOR_FRACTION
+    return clamp(scaled, -INDEX_LIMIT, INDEX_LIMIT - 1)
+
+
+def sigmoid_table():
+    """Gains for the indices -256 to 255: sigmoid(index / 32), in 1/256, at most 255."""
+    return [
+        min(GAIN_ONE - 1, round(GAIN_ONE / (1 + math.exp(-index / INDEX_STEPS))))
+        for index in range(-INDEX_LIMIT, INDEX_LIMIT)
+    ]

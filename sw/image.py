@@ -1,0 +1,292 @@
+"""The network image: everything right of the export reads this one file and nothing else.
+
+A ``.bsnn`` file is a safetensors file. Its metadata holds one JSON object under ``agamemnon``:
+format, version, the network description, provenance, and a checksum over all of it and every
+tensor. Tensors are named ``layers.<index>.<field>``; binary weights are packed eight to a byte.
+Reading one runs no code, and nothing in it is believed before it was checked.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import astuple, dataclass, field
+from math import isfinite, prod
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialise
+
+from sw.formats import GAIN_ONE
+from sw.layers import Conv, LayerError, Network, Readout
+from sw.positions import Axis
+
+__all__ = ["Agmm", "ImageError", "LayerImage", "NetworkImage", "load", "save"]
+
+FORMAT, VERSION = "agamemnon image", 1
+
+#: Shifts that bring the AGMM mean to 16 bits.
+MEAN_SHIFTS = (0, 4, 8, 12, 16)
+
+#: What to do with a file that cannot be used.
+REMEDY = "export it again with python sw/export.py"
+
+
+class ImageError(ValueError):
+    """A file or an object that is not a usable network image: what is wrong and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Agmm:
+    """Exact gain of one layer (eq. 11), in integers.
+
+    weights: A_c, int64 ``[C_out]``, 0 to 255. table: D, int64 ``[C_in, row classes, column
+    classes]`` of this layer's input positions. offset: K. shift: of the mean, one of
+    ``MEAN_SHIFTS``. factor: int64 ``[T]``.
+    """
+
+    weights: np.ndarray
+    table: np.ndarray
+    offset: int
+    shift: int
+    factor: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LayerImage:
+    """One layer in integers, and the float32 values that rebuild the layer it came from.
+
+    weights: bool ``[C_out, C_in, k, k]`` of a Conv (True is +1), int8 of a Stem, int8 ``[classes,
+    features]`` of a Readout in the order C, H, W. bias, threshold: int64 ``[C_out]``; a Readout has
+    no threshold. gain: int64 ``[T]`` of constant gains, 256 is one; None for a Readout and where
+    ``agmm`` computes it. scale: real value of one unit of the sum over weights, per channel. shift:
+    what is added to it (batch norm, or the readout's bias). alpha: learned alpha[t] or None.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    threshold: np.ndarray | None
+    gain: np.ndarray | None
+    agmm: Agmm | None
+    scale: np.ndarray
+    shift: np.ndarray
+    alpha: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkImage:
+    """A network description, its layers in integers, and where they come from (JSON-able)."""
+
+    network: Network
+    layers: tuple
+    info: dict = field(default_factory=dict)
+
+    @property
+    def gain_mode(self):
+        """``exact`` or ``frozen`` AGMM, or ``none`` where the network has no AGMM."""
+        convs = [
+            data for layer, data in zip(self.network.layers, self.layers, strict=True)
+            if isinstance(layer, Conv)
+        ]
+        if self.network.neuron != "agmm" or not convs:
+            return "none"
+        return "frozen" if convs[0].agmm is None else "exact"
+
+    @property
+    def checksum(self):
+        """SHA-256, in hex, of the metadata and of all tensors. Equal images have equal ones."""
+        return _checksum(_header(self), _tensors(self))
+
+
+def save(image, path):
+    """Write ``image`` to ``path``. The old file stays whole until the new one is complete."""
+    path = Path(path)
+    header, tensors = _header(image), _tensors(image)
+    _check_tensors(image.network, tensors, image.gain_mode == "exact")
+    header["checksum"] = _checksum(header, tensors)
+    data = serialise(tensors, {"agamemnon": json.dumps(header, sort_keys=True)})
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(data)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load(path):
+    """The NetworkImage in the file ``path``. Raises ImageError with one line."""
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such image; make one with python sw/export.py")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            # The names first: a tensor of an unknown type fails only when it is read.
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ImageError(f"{path}: damaged or no network image ({reason}); {REMEDY}") from error
+    try:
+        return _unpack(metadata, tensors)
+    except (ImageError, LayerError) as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _unpack(metadata, tensors):
+    try:
+        header = json.loads(metadata["agamemnon"])
+        form, version = header["format"], header.get("version")
+        checksum = header.pop("checksum", None)
+    except (KeyError, TypeError, ValueError, RecursionError, AttributeError) as error:
+        raise ImageError(f"not a network image; {REMEDY}") from error
+    if form != FORMAT:
+        raise ImageError(f"not a network image but {str(form)[:40]!r}; {REMEDY}")
+    if version != VERSION:
+        raise ImageError(f"image of version {version!r}, this release reads {VERSION}; {REMEDY}")
+    if checksum != _checksum(header, tensors):
+        raise ImageError(f"damaged: the checksum does not match; copy it anew or {REMEDY}")
+    network, info = _network(header.get("network")), header.get("info")
+    if not isinstance(info, dict) or set(header) != {"format", "version", "network", "info"}:
+        raise ImageError(f"unexpected metadata; {REMEDY}")
+    exact = any(".agmm." in name for name in tensors)
+    _check_tensors(network, tensors, exact)
+    layers = tuple(_layer(network, index, tensors) for index in range(len(network.layers)))
+    return NetworkImage(network, layers, info)
+
+
+def _network(data):
+    """The network of a header. LayerError or ImageError on anything that no export writes."""
+    network = Network.from_dict(data)
+    shape = astuple(network.input)
+    numbers = [network.T, *shape, *(n for layer in network.layers for n in astuple(layer))]
+    # Larger sizes than any hardware's would only make the checks below slow.
+    if any(type(n) is not int or not 0 <= n <= 4096 for n in numbers) or min(shape) < 1:
+        raise ImageError(f"sizes of the network must be integers from 1 to 4096; {REMEDY}")
+    if not isinstance(network.name, str) or network.neuron == "fp":
+        raise ImageError(f"a network that cannot be exported; {REMEDY}")
+    for value in (network.v_threshold, network.beta):
+        if type(value) not in (int, float) or not isfinite(value) or value <= 0:
+            raise ImageError(f"v_threshold and beta must be positive numbers; {REMEDY}")
+    return network
+
+
+def _header(image):
+    return {
+        "format": FORMAT, "version": VERSION, "network": image.network.to_dict(),
+        "info": image.info,
+    }
+
+
+def _checksum(header, tensors):
+    digest = hashlib.sha256()
+    try:
+        text = json.dumps(header, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"metadata is no plain JSON: {error}") from error
+    digest.update(text.encode())
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {tensor.dtype.str} {tensors[name].shape}".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
+def _fields(network, index, exact):
+    """Stored type and shape of every tensor of a layer, by field name."""
+    layer, shape, T = network.layers[index], network.shapes[index], (network.T,)
+    channels = (layer.channels,)
+    common = {"bias": ("i4", channels), "scale": ("f4", channels), "shift": ("f4", channels)}
+    if isinstance(layer, Readout):
+        return common | {"weights": ("i1", (layer.channels, shape.size))}
+    kernel = (layer.channels, shape.channels, layer.kernel, layer.kernel)
+    common |= {"threshold": ("u2", channels)}
+    if not isinstance(layer, Conv):
+        return common | {"weights": ("i1", kernel), "gain": ("u2", T)}
+    common |= {"weights": ("u1", (-(-prod(kernel) // 8),))}
+    if network.neuron == "agmm":
+        common |= {"alpha": ("f4", T)}
+    if not exact:
+        return common | {"gain": ("u2", T)}
+    classes = (
+        Axis.of(size, layer.kernel, layer.stride, layer.padding).classes
+        for size in (shape.height, shape.width)
+    )
+    return common | {
+        "agmm.weights": ("u1", channels), "agmm.table": ("i2", (shape.channels, *classes)),
+        "agmm.offset": ("i4", ()), "agmm.shift": ("u1", ()), "agmm.factor": ("i2", T),
+    }
+
+
+def _check_tensors(network, tensors, exact):
+    """ImageError unless ``tensors`` are exactly those of ``network``, each with legal values."""
+    if exact and network.neuron != "agmm":
+        raise ImageError(f"AGMM tensors in a {network.neuron} network; {REMEDY}")
+    expected = {
+        f"layers.{index}.{name}": kind
+        for index in range(len(network.layers))
+        for name, kind in _fields(network, index, exact).items()
+    }
+    if odd := sorted(set(expected) ^ set(tensors)):
+        state = "missing" if odd[0] in expected else "unexpected"
+        raise ImageError(f"{state} tensor {odd[0]}; {REMEDY}")
+    for name, (dtype, shape) in expected.items():
+        tensor = tensors[name]
+        if tensor.dtype != np.dtype(dtype) or tensor.shape != shape:
+            raise ImageError(
+                f"{name} is {tensor.dtype}{list(tensor.shape)}, the network needs"
+                f" {np.dtype(dtype)}{list(shape)}; {REMEDY}"
+            )
+        field_name = name.split(".", 2)[2]
+        if dtype == "f4" and not np.isfinite(tensor).all():
+            raise ImageError(f"{name} holds numbers that are not finite; {REMEDY}")
+        if field_name == "gain" and tensor.max() > GAIN_ONE:
+            raise ImageError(f"{name} exceeds {GAIN_ONE}; {REMEDY}")
+        if field_name == "agmm.shift" and int(tensor) not in MEAN_SHIFTS:
+            raise ImageError(f"{name} is none of {MEAN_SHIFTS}; {REMEDY}")
+
+
+def _tensors(image):
+    """The stored form of an image. ImageError where a value does not fit its stored type."""
+    network, tensors = image.network, {}
+    if len(image.layers) != len(network.layers):
+        raise ImageError(f"{len(image.layers)} layers for a network of {len(network.layers)}")
+    for index, data in enumerate(image.layers):
+        for name, (dtype, _) in _fields(network, index, image.gain_mode == "exact").items():
+            owner, key = (data.agmm, name[5:]) if name.startswith("agmm.") else (data, name)
+            value = getattr(owner, key, None)
+            where = f"{network.layer_name(index)}: {name}"
+            if value is None:
+                raise ImageError(f"{where} is missing")
+            if key == "weights" and isinstance(network.layers[index], Conv) and owner is data:
+                value = np.packbits(value, bitorder="little")
+            value = np.asarray(value)
+            stored = value.astype(dtype)
+            if dtype != "f4" and not np.array_equal(stored, value):
+                raise ImageError(f"{where} does not fit {np.dtype(dtype)}")
+            tensors[f"layers.{index}.{name}"] = stored
+    return tensors
+
+
+def _layer(network, index, tensors):
+    """The LayerImage of checked tensors: integers as int64, weights unpacked."""
+    def get(name):
+        tensor = tensors.get(f"layers.{index}.{name}")
+        integers = tensor is not None and name != "weights" and tensor.dtype.kind in "iu"
+        return tensor.astype(np.int64) if integers else tensor
+
+    layer, weights, agmm = network.layers[index], get("weights"), None
+    if isinstance(layer, Conv):
+        shape = (layer.channels, network.shapes[index].channels, layer.kernel, layer.kernel)
+        weights = np.unpackbits(weights, count=prod(shape), bitorder="little")
+        weights = weights.astype(bool).reshape(shape)
+    if get("agmm.weights") is not None:
+        agmm = Agmm(
+            get("agmm.weights"), get("agmm.table"), int(get("agmm.offset")),
+            int(get("agmm.shift")), get("agmm.factor"),
+        )
+    return LayerImage(
+        weights, get("bias"), get("threshold"), get("gain"), agmm,
+        get("scale"), get("shift"), get("alpha"),
+    )

@@ -1,0 +1,104 @@
+"""The network of a description, as a PyTorch module: one sub-module per layer description.
+
+Every layer takes and gives spikes ``[T, N, C, H, W]``. Convolution and batch norm see the T steps
+folded into the batch.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sw.layers import Conv, Readout, Stem
+from sw.modules import AGMM, LIF, BinaryConv2d, QuantConv2d, QuantLinear
+
+__all__ = ["ConvLayer", "ReadoutLayer", "SpikingNetwork", "StemLayer", "binary_weights"]
+
+
+def _pool(spikes, size):
+    """OR of every size x size square of ``[T, N, C, H, W]`` spikes; an odd last row is dropped."""
+    if size == 1:
+        return spikes
+    T, N = spikes.shape[:2]
+    return F.max_pool2d(spikes.flatten(0, 1), size).unflatten(0, (T, N))
+
+
+class StemLayer(nn.Module):
+    """8-bit convolution of a static image, computed once, then the neuron over T steps."""
+
+    def __init__(self, network, layer, shape):
+        super().__init__()
+        self.T, self.pool = network.T, layer.pool
+        self.conv = QuantConv2d(
+            shape.channels, layer.channels, layer.kernel, layer.stride, layer.padding
+        )
+        self.norm = nn.BatchNorm2d(layer.channels)
+        self.lif = LIF(network.tau, network.v_threshold, network.beta)
+
+    def forward(self, images):
+        """Images ``[N, C, H, W]`` of floats 0 to 1, to spikes ``[T, N, C', H', W']``."""
+        current = self.norm(self.conv(images)).contiguous(memory_format=torch.channels_last)
+        return _pool(self.lif(current.expand(self.T, *current.shape)), self.pool)
+
+
+class ConvLayer(nn.Module):
+    """Binary (or, for neuron ``fp``, real) convolution, batch norm, AGMM gain, neuron, pooling."""
+
+    def __init__(self, network, layer, shape):
+        super().__init__()
+        self.pool = layer.pool
+        arguments = shape.channels, layer.channels, layer.kernel, layer.stride, layer.padding
+        real = network.neuron == "fp"
+        self.conv = nn.Conv2d(*arguments, bias=False) if real else BinaryConv2d(*arguments)
+        self.norm = nn.BatchNorm2d(layer.channels)
+        self.agmm = AGMM(network.T) if network.neuron == "agmm" else None
+        self.lif = LIF(network.tau, network.v_threshold, network.beta)
+
+    def forward(self, spikes):
+        T, N = spikes.shape[:2]
+        current = self.norm(self.conv(spikes.flatten(0, 1))).unflatten(0, (T, N))
+        if self.agmm is not None:
+            current = self.agmm(current)
+        return _pool(self.lif(current), self.pool)
+
+
+class ReadoutLayer(nn.Module):
+    """8-bit linear layer on the flattened spikes, in the order C, H, W."""
+
+    def __init__(self, network, layer, shape):
+        super().__init__()
+        self.linear = QuantLinear(shape.size, layer.channels)
+
+    def forward(self, spikes):
+        return self.linear(spikes.flatten(2))
+
+
+_LAYERS = {Stem: StemLayer, Conv: ConvLayer, Readout: ReadoutLayer}
+
+
+class SpikingNetwork(nn.Module):
+    """A ``sw.layers.Network`` to train: ``model.layers[i]`` belongs to ``network.layers[i]``."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.layers = nn.ModuleList(
+            _LAYERS[type(layer)](network, layer, shape)
+            for layer, shape in zip(network.layers, network.shapes, strict=False)
+        )
+
+    def forward(self, images, record=False):
+        """Logits ``[T, N, classes]`` of unsigned bytes ``[N, C, H, W]``.
+
+        The class is the largest mean over T. With ``record``, also the list of spikes
+        ``[T, N, C, H, W]`` that leave every layer but the last, after pooling.
+        """
+        signal, spikes = images.float() / 255, []
+        for layer in self.layers:
+            signal = layer(signal)
+            spikes.append(signal)
+        return (signal, spikes[:-1]) if record else signal
+
+
+def binary_weights(model):
+    """The BinaryConv2d modules of a model, in order."""
+    return [module for module in model.modules() if isinstance(module, BinaryConv2d)]

@@ -1,0 +1,179 @@
+"""The four ingredients of the network as PyTorch modules.
+
+Binary convolution (paper eq. 5), LIF neuron (eq. 1-4, surrogate eq. 7), AGMM gain (eq. 11), and the
+8-bit convolution and linear layer of the first and last layer. Tensors with time are
+``[T, N, ...]``: T time steps of a batch of N.
+"""
+
+import torch
+from torch import nn
+from torch.autograd import Function
+from torch.nn import functional as F
+
+__all__ = ["AGMM", "LIF", "BinaryConv2d", "QuantConv2d", "QuantLinear"]
+
+
+class _Sign(Function):
+    """+1 where w >= 0, else -1; straight-through gradient where |w| <= 1."""
+
+    @staticmethod
+    def forward(ctx, weight):
+        ctx.save_for_backward(weight)
+        return torch.where(weight >= 0, 1.0, -1.0)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (weight,) = ctx.saved_tensors
+        return grad * (weight.abs() <= 1)
+
+
+class BinaryConv2d(nn.Conv2d):
+    """Convolution with weights ``gamma_c * sign(w)`` (eq. 5), sign(0) = +1, and no bias.
+
+    w is a real-valued latent weight ``[C_out, C_in, k, k]``; gamma_c is the mean of |w| over output
+    channel c. The gradient goes straight through sign where |w| <= 1, and through gamma by plain
+    autograd (a batch norm after the convolution makes that second part nearly vanish).
+    """
+
+    def __init__(self, in_channels, out_channels, kernel=3, stride=1, padding=1):
+        super().__init__(in_channels, out_channels, kernel, stride, padding, bias=False)
+
+    @property
+    def signs(self):
+        """Bool tensor of the weight's shape: True is +1, False is -1."""
+        return self.weight.detach() >= 0
+
+    @property
+    def gamma(self):
+        """Mean magnitude of each output channel, ``[C_out]``, >= 0."""
+        return self.weight.abs().mean((1, 2, 3))
+
+    def forward(self, spikes):
+        weight = self.gamma[:, None, None, None] * _Sign.apply(self.weight)
+        return self._conv_forward(spikes, weight, None)
+
+
+class _UnrolledLIF(Function):
+    """LIF over T. Keeps the membrane before the reset, and the spikes, as the next layer does."""
+
+    @staticmethod
+    def forward(ctx, current, tau, v_threshold, beta):
+        membrane = torch.empty_like(current)
+        spikes = torch.empty_like(current)
+        for t, (u, s) in enumerate(zip(membrane, spikes, strict=True)):
+            if t == 0:
+                u.copy_(current[0])
+            else:
+                # A spike resets to exactly 0: U - U * S is U or 0, without rounding.
+                rest = torch.addcmul(membrane[t - 1], membrane[t - 1], spikes[t - 1], value=-1)
+                torch.add(current[t], rest, alpha=tau, out=u)
+            torch.ge(u, v_threshold, out=s)
+        ctx.save_for_backward(membrane, spikes)
+        ctx.constants = tau, v_threshold, beta
+        return spikes
+
+    @staticmethod
+    def backward(ctx, grad_spikes):
+        membrane, spikes = ctx.saved_tensors
+        tau, v_threshold, beta = ctx.constants
+        grad_current = torch.empty_like(membrane)
+        for t in reversed(range(len(membrane))):
+            u, grad = membrane[t], grad_current[t]
+            surrogate = (u - v_threshold).abs_().neg_().add_(beta).relu_()
+            torch.mul(grad_spikes[t], surrogate, out=grad)
+            if t + 1 < len(membrane):
+                # Rest V = U * (1 - S), hence dV/dU = (1 - S) - U * surrogate.
+                slope = surrogate.mul_(u).add_(spikes[t]).neg_().add_(1)
+                grad.addcmul_(grad_current[t + 1], slope, value=tau)
+        return grad_current, None, None, None
+
+
+class LIF(nn.Module):
+    """Leaky integrate-and-fire with hard reset (eq. 1-4): currents to spikes, both ``[T, N, ...]``.
+
+    U[t] = tau * V[t-1] + X[t]; spike when U >= v_threshold; V = 0 after a spike, else U. V starts
+    at 0. The gradient of a spike is max(0, beta - |U - v_threshold|) (eq. 7), and flows through the
+    reset too.
+    """
+
+    def __init__(self, tau=0.5, v_threshold=1.0, beta=1.0):
+        super().__init__()
+        self.tau, self.v_threshold, self.beta = tau, v_threshold, beta
+
+    def forward(self, current):
+        return _UnrolledLIF.apply(current, self.tau, self.v_threshold, self.beta)
+
+    def extra_repr(self):
+        return f"tau={self.tau}, v_threshold={self.v_threshold}, beta={self.beta}"
+
+
+class AGMM(nn.Module):
+    """Gain of the membrane input (eq. 11): X'[t] = sigmoid(alpha[t] * mean(X[t])) * X[t].
+
+    The mean is over C, H, W, so there is one gain in (0, 1) per sample and time step. alpha ``[T]``
+    is learned and starts at 1, where the sign of the mean already decides which way the gain moves.
+    """
+
+    def __init__(self, T):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(T))
+
+    def gain(self, current):
+        """sigmoid(E[t]) for currents ``[T, N, C, H, W]``: ``[T, N, 1, 1, 1]``."""
+        # The gradient of a sum is a broadcast, that of mean() a whole tensor in the wrong layout.
+        mean = current.sum((2, 3, 4), keepdim=True) / current[0, 0].numel()
+        return torch.sigmoid(self.alpha[:, None, None, None, None] * mean).to(current.dtype)
+
+    def forward(self, current):
+        return self.gain(current) * current
+
+
+class _Quantised:
+    """8-bit weights of a layer, symmetric, one scale per output channel (its largest |w| / 127)."""
+
+    @property
+    def scale(self):
+        """Float tensor ``[C_out]``, > 0 (1 for a channel of zeros, whose integers are all 0)."""
+        peak = self.weight.detach().flatten(1).abs().amax(1)
+        return torch.where(peak > 0, peak / 127, 1.0)
+
+    @property
+    def integers(self):
+        """Int8 tensor of the weight's shape, -127 to 127; weight used = integers * scale."""
+        ratio = self.weight.detach() / self._column(self.scale)
+        return ratio.round().clamp(-127, 127).to(torch.int8)
+
+    def _column(self, scale):
+        return scale.view(-1, *[1] * (self.weight.dim() - 1))
+
+    @property
+    def quantised_weight(self):
+        """Weight after quantisation; its gradient goes straight to the latent weight."""
+        error = self.integers * self._column(self.scale) - self.weight.detach()
+        return self.weight + error
+
+
+class QuantConv2d(_Quantised, nn.Conv2d):
+    """Convolution with 8-bit weights, no bias."""
+
+    def __init__(self, in_channels, out_channels, kernel=3, stride=1, padding=1):
+        super().__init__(in_channels, out_channels, kernel, stride, padding, bias=False)
+
+    def forward(self, images):
+        return self._conv_forward(images, self.quantised_weight, None)
+
+
+class QuantLinear(_Quantised, nn.Linear):
+    """Fully connected layer with 8-bit weights and a real bias.
+
+    All classes share one scale, so that their integer sums compare as the real logits do.
+    """
+
+    @property
+    def scale(self):
+        """Float tensor ``[classes]`` of equal values > 0: largest |w| of the layer / 127."""
+        peak = self.weight.detach().abs().amax()
+        return torch.where(peak > 0, peak / 127, 1.0).expand(self.out_features)
+
+    def forward(self, spikes):
+        return F.linear(spikes, self.quantised_weight, self.bias)
