@@ -1,0 +1,229 @@
+"""AGMM: the gain of a layer, known before it starts because the mean is linear in its spikes."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.bus import HostWrite
+from hw.memory import HostMemory
+from hw.record import layer_layout
+from sw.formats import (
+    FACTOR_BITS,
+    GAIN_FRACTION,
+    INDEX_LIMIT,
+    MEAN_BITS,
+    TABLE_BITS,
+    mean_index,
+    sigmoid_table,
+)
+from sw.program import Region
+
+__all__ = ["Gain", "Mean"]
+
+
+class Mean(wiring.Component):
+    """Sums the next layer's position table over the spikes that this layer writes.
+
+    Total t is the sum, over all spikes of step t, of the table entry of their channel and position
+    class: the sum over all outputs of the next convolution, without computing them.
+
+    Members
+    -------
+    layer, clear : record of the layer that writes, and its start, which starts the sums anew.
+    passed, passed_spikes, last_channel, last_column : from the Writer.
+    totals : complete two cycles after the last channel.
+    """
+
+    latency = 2
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "layer": In(layer_layout(engine)),
+            "clear": In(1),
+            "passed": In(1),
+            "passed_spikes": In(engine.lanes),
+            "last_channel": In(1),
+            "last_column": In(1),
+            "host": In(HostWrite),
+            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
+        })
+
+    def model(self, spikes, table, axis_y, axis_x):
+        """Totals [T] of spikes [T, C, H, W] under table [C, classes of y, classes of x]."""
+        ys = [axis_y.class_of(y) for y in range(spikes.shape[2])]
+        xs = [axis_x.class_of(x) for x in range(spikes.shape[3])]
+        placed = table[:, ys][:, :, xs]
+        return [int((step.astype(int) * placed).sum()) for step in spikes]
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer = self.engine, self.layer
+        m.submodules.table = table = HostMemory(Region.MEANS, TABLE_BITS, engine.mean_depth)
+        pointer = Signal(table.address.shape())
+        wiring.connect(m, wiring.flipped(self.host), table.host)
+
+        # Class and position of the pixel now written, of the next one, and its table entry. A pixel
+        # lasts at least pe >= 4 cycles: time for the two steps that compute the next start.
+        x, y, next_x, next_y = (Signal(7, name=name) for name in ("x", "y", "next_x", "next_y"))
+        class_x, class_y, next_class_x, next_class_y = (
+            Signal(4, name=f"{name}class_{axis}") for name in ("", "next_") for axis in "xy"
+        )
+        next_start = Signal.like(pointer)
+
+        def following_class(position, current, low, middle, high):
+            following = position + 1
+            wraps = (following > low) & (following < high) & (current == middle - 1)
+            return Mux(following == high, middle, Mux(wraps, low, current + 1))
+
+        m.d.sync += [
+            next_x.eq(x + 1),
+            next_y.eq(y),
+            next_class_x.eq(following_class(
+                x, class_x, layer.mean_low_x, layer.mean_middle_x, layer.mean_high_x)),
+            next_class_y.eq(class_y),
+            next_start.eq(
+                layer.mean_base + next_class_y * layer.mean_classes_x + next_class_x
+            ),
+        ]
+        with m.If(x == layer.out_width_last):
+            m.d.sync += [
+                next_x.eq(0),
+                next_y.eq(y + 1),
+                next_class_x.eq(0),
+                next_class_y.eq(following_class(
+                    y, class_y, layer.mean_low_y, layer.mean_middle_y, layer.mean_high_y)),
+            ]
+        with m.If(self.passed):
+            m.d.sync += pointer.eq(pointer + layer.mean_classes)
+            with m.If(self.last_channel):
+                m.d.sync += [
+                    pointer.eq(next_start),
+                    x.eq(next_x), y.eq(next_y), class_x.eq(next_class_x), class_y.eq(next_class_y),
+                ]
+        with m.If(self.clear):
+            m.d.sync += [
+                pointer.eq(layer.mean_base), x.eq(0), y.eq(0), class_x.eq(0), class_y.eq(0),
+            ]
+
+        spikes = Signal(engine.lanes)
+        m.d.comb += [table.address.eq(pointer), table.enable.eq(self.passed)]
+        m.d.sync += spikes.eq(Mux(self.passed, self.passed_spikes, 0))
+        for t in range(engine.lanes):
+            with m.If(self.clear):
+                m.d.sync += self.totals[t].eq(0)
+            with m.Elif(spikes[t]):
+                m.d.sync += self.totals[t].eq(self.totals[t] + table.data.as_signed())
+        return m
+
+
+class Gain(wiring.Component):
+    """Holds a layer's gains; for an exact gain, turns the totals of a Mean into them.
+
+    The record's words come in first, one a step: constant gains, or the factors of eq. 11. On
+    start, each factor in turn gives way to its gain: a 16-cycle serial multiplication with the
+    mean and a look-up in the sigmoid table.
+
+    Members
+    -------
+    layer : record of the layer whose gains are wanted.
+    load, data : a gain or factor, step 0 first.
+    start, busy : computes the exact gains; they hold from the cycle in which busy falls.
+    totals : held while busy.
+    """
+
+    STEP_CYCLES = FACTOR_BITS + 3
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "layer": In(layer_layout(engine)),
+            "load": In(1),
+            "data": In(16),
+            "start": In(1),
+            "busy": Out(1),
+            "totals": In(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
+            "host": In(HostWrite),
+            "gains": Out(data.ArrayLayout(GAIN_FRACTION + 1, engine.lanes)),
+        })
+
+    def cycles(self):
+        """Cycles that busy lasts after start."""
+        return self.STEP_CYCLES * self.engine.lanes
+
+    def model(self, totals, offset, shift, factors, table=None):
+        """Gains of the given totals; ``table`` defaults to the sigmoid."""
+        table = table or sigmoid_table()
+
+        def clamp(value, low, high):
+            return max(low, min(high, value))
+
+        return [
+            table[mean_index(total + offset, shift, factor, clamp) + INDEX_LIMIT]
+            for total, factor in zip(totals, factors, strict=True)
+        ]
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer = self.engine, self.layer
+        index_bits = (2 * INDEX_LIMIT - 1).bit_length()
+        m.submodules.sigmoid = sigmoid = HostMemory(
+            Region.SIGMOID, GAIN_FRACTION, 2 * INDEX_LIMIT
+        )
+        wiring.connect(m, wiring.flipped(self.host), sigmoid.host)
+        step = Signal(range(engine.lanes + 1))
+        phase = Signal(range(self.STEP_CYCLES))
+        scaled = Signal(signed(16))
+        factor = Signal(FACTOR_BITS)
+        product = Signal(signed(18))
+
+        # The step in work is always the first entry; its gain goes to the end.
+        ring = Signal(data.ArrayLayout(16, engine.lanes))
+        turn, entry = Signal(), Signal(16)
+        m.d.comb += [turn.eq(self.load), entry.eq(self.data)]
+        with m.If(turn):
+            m.d.sync += ring.eq(Cat(ring.as_value()[16:], entry))
+        m.d.comb += [self.gains[t].eq(ring[t]) for t in range(engine.lanes)]
+
+        mean = Signal(MEAN_BITS)
+        shifted = Signal(16)
+        m.d.comb += mean.eq(self.totals[step] + layer.mean_offset.as_signed())
+        with m.Switch(layer.mean_shift):
+            for shift in range(0, MEAN_BITS - 15, 4):
+                with m.Case(shift):
+                    m.d.comb += shifted.eq(mean[shift:])
+
+        # Least significant bit first: what leaves the product on the right is its fraction,
+        # floored. The last bit of the factor is its sign, and subtracts.
+        sign = Signal()
+        following = Signal(signed(18))
+        addend = Signal(signed(17))
+        m.d.comb += [
+            sign.eq(phase == FACTOR_BITS),
+            addend.eq(Mux(factor[0], scaled, 0) ^ sign.replicate(17).as_signed()),
+            following.eq(product + addend + sign),
+            sigmoid.enable.eq(phase == FACTOR_BITS + 1),
+        ]
+        with m.If(product > INDEX_LIMIT - 1):
+            m.d.comb += sigmoid.address.eq(2 * INDEX_LIMIT - 1)
+        with m.Elif(product < -INDEX_LIMIT):
+            m.d.comb += sigmoid.address.eq(0)
+        with m.Else():
+            m.d.comb += sigmoid.address.eq((product + INDEX_LIMIT)[:index_bits])
+
+        with m.If(self.busy):
+            m.d.sync += phase.eq(phase + 1)
+            with m.If(phase == 0):
+                m.d.sync += [scaled.eq(shifted), factor.eq(ring[0]), product.eq(0)]
+            with m.Elif(phase <= FACTOR_BITS):
+                m.d.sync += [
+                    factor.eq(factor >> 1), product.eq(Mux(sign, following, following >> 1)),
+                ]
+            with m.Elif(phase == self.STEP_CYCLES - 1):
+                m.d.comb += [turn.eq(1), entry.eq(sigmoid.data)]
+                m.d.sync += [phase.eq(0), step.eq(step + 1)]
+                with m.If(step == engine.lanes - 1):
+                    m.d.sync += self.busy.eq(0)
+        with m.Elif(self.start):
+            m.d.sync += [self.busy.eq(1), step.eq(0), phase.eq(0)]
+        return m

@@ -1,0 +1,130 @@
+"""The boards a bitstream is built for, and what surrounds the accelerator on them."""
+
+from dataclasses import dataclass
+
+from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal
+from amaranth.lib import io
+from amaranth.lib.wiring import connect
+from amaranth_boards.icebreaker import ICEBreakerPlatform
+from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+from hw.clock import ClockGenerator, Ecp5Pll, Ice40Pll
+from hw.uart import UART, divisor_for
+from sw.engine import ENGINES
+
+__all__ = ["BOARDS", "Board", "Top"]
+
+#: Amaranth's read ports keep the old value when their row is being written, and Yosys adds bypass
+#: logic for that. No memory of the accelerator reads the row that is written (hw.memory and the
+#: tests of the accelerator see to it) and each has one write port: the mask says "do not care".
+IGNORE_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """What the build needs to know of a board.
+
+    platform: of amaranth-boards; its ``uart`` resource is the USB bridge. family: of nextpnr.
+    clock: name of the crystal's resource, of crystal_hz. clock_hz: of the design, unless the user
+    asks for another. baud: exact on the bridge and with clock_hz. synth_opts, nextpnr_opts:
+    measured best for the popcount array. cells: report key -> nextpnr's name of the cells it
+    counts. bitstream: suffix.
+    """
+
+    name: str
+    platform: type
+    family: str
+    clock: str
+    crystal_hz: int
+    clock_hz: int
+    pll: type
+    synth_opts: str
+    nextpnr_opts: str
+    cells: dict
+    bitstream: str
+    baud: int = 1_000_000
+
+    @property
+    def engine(self):
+        return ENGINES[self.name]
+
+    def clock_generator(self, clock_hz):
+        """ClockGenerator of about ``clock_hz``. Raises ClockError, or BaudError."""
+        pll = None if clock_hz == self.crystal_hz else self.pll.search(self.crystal_hz, clock_hz)
+        frequency = clock_hz if pll is None else pll.frequency_hz
+        divisor_for(frequency, self.baud)
+        return ClockGenerator(self.clock, pll, frequency)
+
+
+class Top(Elaboratable):
+    """A whole design: clock, UART and accelerator on a board's pins.
+
+    LED 0 comes on when the UART has lost a byte, and stays on.
+    """
+
+    def __init__(self, board, clock_generator, accelerator):
+        self.board, self.clock_generator, self.accelerator = board, clock_generator, accelerator
+        self.divisor = divisor_for(clock_generator.frequency_hz, board.baud)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.clock = clock = self.clock_generator
+        m.domains.sync = sync = ClockDomain()
+        m.d.comb += [sync.clk.eq(clock.clk), sync.rst.eq(clock.reset)]
+
+        m.submodules.uart = uart = UART(self.divisor)
+        m.submodules.accelerator = accelerator = self.accelerator
+        connect(m, uart.rx, accelerator.rx)
+        connect(m, accelerator.tx, uart.tx)
+
+        pins = platform.request("uart", dir="-")
+        m.submodules.rx_buffer = rx_buffer = io.Buffer("i", pins.rx)
+        m.submodules.tx_buffer = tx_buffer = io.Buffer("o", pins.tx)
+        m.submodules.led_buffer = led_buffer = io.Buffer("o", platform.request("led", 0, dir="-"))
+        lost = Signal()
+        with m.If(uart.error):
+            m.d.sync += lost.eq(1)
+        m.d.comb += [
+            uart.rx_line.eq(rx_buffer.i),
+            tx_buffer.o.eq(uart.tx_line),
+            led_buffer.o.eq(lost),
+        ]
+        return m
+
+
+BOARDS = {
+    board.name: board
+    for board in (
+        Board(
+            name="icebreaker",
+            platform=ICEBreakerPlatform,
+            family="ice40",
+            clock="clk12",
+            crystal_hz=12_000_000,
+            clock_hz=24_000_000,
+            pll=Ice40Pll,
+            synth_opts="-dsp",
+            nextpnr_opts="",
+            cells={
+                "bram": "ICESTORM_RAM", "dsp": "ICESTORM_DSP", "spram": "ICESTORM_SPRAM",
+                "logic_cells": "ICESTORM_LC",
+            },
+            bitstream=".bin",
+        ),
+        Board(
+            name="ulx3s-85f",
+            platform=ULX3S_85F_Platform,
+            family="ecp5",
+            clock="clk25",
+            crystal_hz=25_000_000,
+            clock_hz=50_000_000,
+            pll=Ecp5Pll,
+            synth_opts="-abc9 -nowidelut",
+            nextpnr_opts="",
+            cells={
+                "lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D",
+            },
+            bitstream=".bit",
+        ),
+    )
+}

@@ -1,0 +1,74 @@
+"""Bias and threshold of the channel whose sum has just come out of the array."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.bus import HostWrite
+from hw.memory import HostMemory
+from hw.record import layer_layout
+from sw.program import Region, channel_slot_bits
+
+__all__ = ["Channels"]
+
+
+class Channels(wiring.Component):
+    """Follows the order in which channels leave a tile and reads their word.
+
+    A tile's channels repeat for each pixel of a pooling window, tiles repeat for each window.
+
+    Members
+    -------
+    layer, clear : the layer record, and the start of a layer.
+    valid : a channel leaves. word : its entry, one cycle later: bias in the low slot, threshold in
+        the high one, each ``channel_slot_bits`` wide.
+    """
+
+    latency = 1
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "layer": In(layer_layout(engine)),
+            "clear": In(1),
+            "valid": In(1),
+            "word": Out(2 * channel_slot_bits(engine)),
+            "host": In(HostWrite),
+        })
+
+    def model(self, tiles, pool, pixels):
+        """Entry numbers, from the layer's first, in the order of the channels of ``pixels``."""
+        pe = self.engine.pe
+        return [
+            tile * pe + channel
+            for _ in range(pixels) for tile in range(tiles)
+            for _ in range(4 if pool else 1) for channel in range(pe)
+        ]
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer = self.engine, self.layer
+        m.submodules.memory = mem = HostMemory(
+            Region.CHANNELS, 2 * channel_slot_bits(engine), engine.channel_depth
+        )
+        wiring.connect(m, wiring.flipped(self.host), mem.host)
+        channel = Signal(range(engine.pe))
+        pixel = Signal(2)
+        tile = Signal.like(layer.tiles_last)
+        last_pixel = ~layer.pool | (pixel == 3)
+        m.d.comb += [
+            mem.address.eq(layer.channel_base + (tile << (engine.pe.bit_length() - 1)) + channel),
+            mem.enable.eq(self.valid),
+            self.word.eq(mem.data),
+        ]
+        with m.If(self.valid):
+            m.d.sync += channel.eq(channel + 1)
+            with m.If(channel == engine.pe - 1):
+                m.d.sync += pixel.eq(pixel + 1)
+                with m.If(last_pixel):
+                    m.d.sync += [pixel.eq(0), tile.eq(tile + 1)]
+                    with m.If(tile == layer.tiles_last):
+                        m.d.sync += tile.eq(0)
+        with m.If(self.clear):
+            m.d.sync += [channel.eq(0), pixel.eq(0), tile.eq(0)]
+        return m

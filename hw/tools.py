@@ -1,0 +1,97 @@
+"""Runs the synthesis tools of a build plan one after the other, and says how far they are."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+__all__ = ["BuildError", "run_plan", "step", "tool_path"]
+
+#: What a tool does, for the progress lines; tools that are done at once go without.
+STEPS = {
+    "yosys": "synthesis",
+    "nextpnr-ice40": "placement and routing",
+    "nextpnr-ecp5": "placement and routing",
+    "icepack": "bitstream",
+    "ecppack": "bitstream",
+}
+
+
+class BuildError(RuntimeError):
+    """A build that failed: what went wrong in one line, and what to do about it."""
+
+
+def tool_path(tool):
+    """The YoWASP tool of this Python environment. Raises BuildError if it is not installed."""
+    path = Path(sysconfig.get_path("scripts")) / f"yowasp-{tool}"
+    if not path.is_file():
+        raise BuildError(f"{path.name} is not installed: pip install 'agamemnon[fpga]'")
+    return path
+
+
+def _first_error(path):
+    """The first line with an error in a log, or the last line."""
+    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return (errors or [line for line in lines if line] or ["no message"])[0 if errors else -1]
+
+
+@contextlib.contextmanager
+def step(title, quiet=False):
+    """Announces a slow step on stderr and, when it is over, the seconds it took.
+
+    Yields a function that shows the seconds so far, which it does on a terminal only.
+    """
+    start = time.monotonic()
+    rewind = "\r" if sys.stderr.isatty() else ""
+
+    def show(end):
+        seconds = f"{time.monotonic() - start:.0f} s"
+        print(f"{rewind}{title:<60} {seconds:>7}", end=end, file=sys.stderr, flush=True)
+
+    def tick():
+        if rewind and not quiet:
+            show("")
+
+    if not (rewind or quiet):
+        print(f"{title} ...", file=sys.stderr, flush=True)
+    try:
+        yield tick
+    finally:
+        if not quiet:
+            show("\n")
+
+
+def _run(command, folder, log, tick):
+    """Exit status of a command. It is stopped when we are."""
+    with open(log, "w") as output, subprocess.Popen(
+        command, cwd=folder, stdout=output, stderr=subprocess.STDOUT
+    ) as process:
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(timeout=1)
+                tick()
+        except BaseException:
+            process.kill()
+            raise
+
+
+def run_plan(plan, folder, title, quiet=False):
+    """Runs the commands of an Amaranth BuildPlan in ``folder``, where its files already are.
+
+    Each command's messages go to ``<tool>.log`` there. Raises BuildError with the tool's first
+    error.
+    """
+    commands = json.loads(plan.files[f"{plan.script}.json"])["commands"]
+    for number, (tool, *arguments) in enumerate(commands, 1):
+        label = f"{title} [{number}/{len(commands)}] {tool}, {STEPS.get(tool, 'tool')}"
+        log = Path(folder, f"{tool}.log")
+        with step(label, quiet) as tick:
+            status = _run([tool_path(tool), *arguments], folder, log, tick)
+        if status:
+            raise BuildError(f"{tool} failed with status {status}: {_first_error(log)}")
+

@@ -1,0 +1,61 @@
+"""Verilog of the accelerator, for simulators and for designs of others."""
+
+import argparse
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from amaranth.back import verilog
+
+from hw.accelerator import Accelerator
+from sw.engine import ENGINES
+
+__all__ = ["accelerator_verilog", "main"]
+
+
+@cache
+def accelerator_verilog(engine):
+    """Verilog of ``Accelerator(engine)``, module ``accelerator``; the same text for every run."""
+    return verilog.convert(
+        Accelerator(engine), name="accelerator", emit_src=False, strip_internal_attrs=True
+    )
+
+
+def _write(text, path):
+    """Write ``path`` whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_text(text)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def main(argv=None):
+    """Exit status 0, or 1 after one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hw.verilog",
+        description="Writes the Verilog of a board's accelerator: weights in a memory, no pins.",
+        epilog=f"boards: {', '.join(ENGINES)}",
+    )
+    parser.add_argument("board", help="whose engine")
+    parser.add_argument("-o", type=Path, metavar="FILE", help="default: standard output")
+    args = parser.parse_args(argv)
+    if args.board not in ENGINES:
+        print(f"error: unknown board {args.board!r}: one of {', '.join(ENGINES)}", file=sys.stderr)
+        return 1
+    text = accelerator_verilog(ENGINES[args.board])
+    if args.o is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        _write(text, args.o)
+    except OSError as error:
+        print(f"error: {args.o}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
