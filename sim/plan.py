@@ -1,0 +1,54 @@
+"""What a simulation is to do and to find: written by ``sim.run``, read inside the simulator."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from sw.engine import Engine
+from sw.layers import Network
+from sw.program import Program, Region
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Frames, and what the hardware must make of them.
+
+    program: what to load. frames: uint8 [N, C, H, W]. boundaries: for each layer the golden spikes
+    [N, T, C, H, W] or logits [N, classes]. cycles: for each layer, by the cycle model.
+    """
+
+    program: Program
+    frames: np.ndarray
+    boundaries: list
+    cycles: list
+
+    def save(self, path):
+        program = self.program
+        meta = {
+            "engine": program.engine.to_dict(), "network": program.network.to_dict(),
+            "frame_words": program.frame_words, "boundaries": program.boundaries,
+            "cycles": self.cycles,
+        }
+        arrays = {f"region_{region.name}": words for region, words in program.regions.items()}
+        arrays |= {f"boundary_{i}": array for i, array in enumerate(self.boundaries)}
+        np.savez_compressed(path, meta=json.dumps(meta), frames=self.frames, **arrays)
+
+    @classmethod
+    def load(cls, path):
+        with np.load(path, allow_pickle=False) as data:
+            meta = json.loads(str(data["meta"]))
+            program = Program(
+                engine=Engine(**meta["engine"]),
+                network=Network.from_dict(meta["network"]),
+                regions={
+                    region: data[f"region_{region.name}"] for region in Region
+                    if f"region_{region.name}" in data
+                },
+                frame_words=meta["frame_words"],
+                boundaries=tuple(meta["boundaries"]),
+            )
+            boundaries = [data[f"boundary_{i}"] for i in range(len(meta["cycles"]))]
+            return cls(program, data["frames"], boundaries, meta["cycles"])
