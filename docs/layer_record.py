@@ -1,0 +1,40 @@
+"""Rewrites the layer record table of architecture.md from ``sw.program.FIELDS``.
+
+Run it after a change of the record: ``python docs/layer_record.py``. Meanings are kept by name.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from sw.program import FIELDS
+
+__all__ = ["PAGE", "render"]
+
+PAGE = Path(__file__).with_name("architecture.md")
+
+HEADER = "| word | bits | field | meaning |\n|---|---|---|---|\n"
+
+
+def _row(field, meaning):
+    last_word = field.word + (field.shift + field.bits - 1) // 16
+    last_bit = field.shift + field.bits - 1
+    word = f"{field.word}-{last_word}" if last_word > field.word else f"{field.word}"
+    bits = f"{field.shift}-{last_bit}" if field.bits > 1 else f"{field.shift}"
+    return f"| {word} | {bits} | `{field.name}` | {meaning} |\n"
+
+
+def render(text, fields=FIELDS):
+    """The page with the table as it should be. KeyError for a field that has no meaning yet."""
+    start = text.index(HEADER) + len(HEADER)
+    table = re.match(r"(\|.*\n)*", text[start:])[0]
+    meanings = dict(re.findall(r"^\|[^|]*\|[^|]*\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
+    rows = "".join(_row(field, meanings[field.name]) for field in fields)
+    return text[:start] + rows + text[start + len(table) :]
+
+
+if __name__ == "__main__":
+    try:
+        PAGE.write_text(render(PAGE.read_text()))
+    except KeyError as error:
+        sys.exit(f"{PAGE.name}: add a row for the new field {error} with its meaning")

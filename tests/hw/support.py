@@ -1,0 +1,181 @@
+"""What the unit tests share: cycle-by-cycle stimulus, stalls, host writes, records, streams."""
+
+import random
+
+import pytest
+from amaranth.lib import data
+from amaranth.sim import Simulator
+
+from sw.engine import Engine
+from sw.program import FIELDS, Region, field_bits, field_words, record_stride, record_words
+
+#: Share of cycles in which a side is willing.
+FLOWS, STALLS = 1.0, 0.5
+
+#: Both kinds of input, as a decorator.
+with_and_without_gaps = pytest.mark.parametrize("willing", [FLOWS, STALLS], ids=["flow", "gaps"])
+
+DEPTHS = dict(weight_depth=1024, spike_depth=512, channel_depth=128, mean_depth=512)
+SMALL = Engine(pe=4, simd=8, lanes=4, **DEPTHS)
+WIDE = Engine(pe=8, simd=16, lanes=2, current_width=18, **DEPTHS)
+LONG = Engine(pe=4, simd=8, lanes=16, **DEPTHS)
+
+
+def shape(engine):
+    """Short name of an engine in test names."""
+    return f"{engine.pe}x{engine.simd}x{engine.lanes}"
+
+
+def simulate(design, *testbenches):
+    """Run ``testbenches`` to their end, together."""
+    sim = Simulator(design)
+    sim.add_clock(1e-6)
+    for testbench in testbenches:
+        sim.add_testbench(testbench)
+    sim.run()
+
+
+def plain(value):
+    """A sampled value as an integer, or as a list of them."""
+    if isinstance(value, data.Const):
+        return [plain(value[index]) for index in range(value.shape().length)]
+    return int(value)
+
+
+def play(dut, stimulus, outputs, prepare=None):
+    """Apply one dict of input values in each cycle; return one tuple of ``outputs`` a cycle."""
+    ports = [getattr(dut, name) for name in outputs]
+    rows = []
+
+    async def testbench(ctx):
+        if prepare is not None:
+            await prepare(ctx)
+        for values in stimulus:
+            for name, value in values.items():
+                ctx.set(getattr(dut, name), value)
+            _, _, *row = await ctx.tick().sample(*ports)
+            rows.append(tuple(map(plain, row)))
+
+    simulate(dut, testbench)
+    return rows
+
+
+def with_gaps(items, willing, after=0, seed=0, **silent):
+    """``items``, with cycles between and after them that repeat an item's values as noise.
+
+    ``silent`` overrides the noise; by default it is ``valid=0``.
+    """
+    rng = random.Random(seed)
+    silent = silent or dict(valid=0)
+    stimulus = []
+    for item in items:
+        while rng.random() >= willing:
+            stimulus.append({**rng.choice(items), **silent})
+        stimulus.append(item)
+    return stimulus + [{**rng.choice(items), **silent} for _ in range(after)]
+
+
+def tiles_with_gaps(tiles, pe, willing, after, seed=0):
+    """Stimulus for tiles given as lists of operand dicts, and the cycle of each tile's last word.
+
+    Last words are at least ``pe`` cycles apart, no more than needed where nothing stalls.
+    """
+    rng = random.Random(seed)
+    noise = [word for tile in tiles for word in tile]
+    stimulus, lasts = [], []
+
+    def wait():
+        stimulus.append({
+            **rng.choice(noise), "valid": 0, "first": rng.getrandbits(1), "last": rng.getrandbits(1)
+        })
+
+    for tile in tiles:
+        for index, word in enumerate(tile):
+            last = index == len(tile) - 1
+            while rng.random() >= willing:
+                wait()
+            while last and lasts and len(stimulus) < lasts[-1] + pe:
+                wait()
+            if last:
+                lasts.append(len(stimulus))
+            stimulus.append({**word, "valid": 1, "first": index == 0, "last": last})
+    for _ in range(after):
+        wait()
+    return stimulus, lasts
+
+
+def arrivals(rows):
+    """(cycle, value) wherever the first entry of a row says that the second is valid."""
+    return [(cycle, *row[1:]) for cycle, row in enumerate(rows) if row[0]]
+
+
+def difference(expected, got):
+    """None for equal lists, else one line that says where they part."""
+    for place, (ours, theirs) in enumerate(zip(expected, got, strict=False)):
+        if ours != theirs:
+            return f"entry {place}: expected {ours}, got {theirs}"
+    if len(expected) != len(got):
+        return f"expected {len(expected)} entries, got {len(got)}"
+    return None
+
+
+async def host_write(ctx, host, region, words, address=0):
+    """Write 16-bit words from ``address`` on, one a cycle."""
+    ctx.set(host.region, region)
+    ctx.set(host.enable, 1)
+    for offset, word in enumerate(words):
+        ctx.set(host.address, address + offset)
+        ctx.set(host.data, int(word))
+        await ctx.tick()
+    ctx.set(host.enable, 0)
+
+
+def records(program):
+    """The layer records of a Program, read back from its words: (fields, gains) of each layer."""
+    engine = program.engine
+    widths, layers = field_bits(engine), []
+    for row in program.regions[Region.PROGRAM].reshape(-1, record_stride(engine)).tolist():
+        bits = sum(word << (16 * place) for place, word in enumerate(row))
+        fields = {
+            field.name: bits >> (16 * field.word + field.shift) & ((1 << widths[field.name]) - 1)
+            for field in FIELDS
+        }
+        layers.append((fields, row[field_words() : record_words(engine)]))
+    return layers
+
+
+def source(stream, octets, willing, seed=1):
+    """A testbench that offers ``octets``, each after a random wait."""
+    rng = random.Random(seed)
+
+    async def testbench(ctx):
+        for octet in octets:
+            while rng.random() >= willing:
+                await ctx.tick()
+            ctx.set(stream.payload, octet)
+            ctx.set(stream.valid, 1)
+            await ctx.tick().until(stream.ready)
+            ctx.set(stream.valid, 0)
+
+    return testbench
+
+
+def sink(stream, received, cycles, willing, seed=2):
+    """A testbench that takes bytes for ``cycles`` cycles; an offer may not change before it is
+    taken.
+    """
+    rng = random.Random(seed)
+
+    async def testbench(ctx):
+        offered = None
+        for _ in range(cycles):
+            ready = rng.random() < willing
+            ctx.set(stream.ready, ready)
+            *_, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
+            if offered is not None:
+                assert (valid, payload) == (1, offered)
+            offered = payload if valid and not ready else None
+            if valid and ready:
+                received.append(payload)
+
+    return testbench

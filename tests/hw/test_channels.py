@@ -1,0 +1,80 @@
+"""Biases and thresholds, in the order in which channels leave the array."""
+
+import random
+
+import pytest
+
+from hw.channels import Channels
+from sw.program import Region, channel_slot_bits
+from tests.hw.support import (
+    FLOWS,
+    SMALL,
+    WIDE,
+    arrivals,
+    difference,
+    host_write,
+    play,
+    shape,
+    with_and_without_gaps,
+    with_gaps,
+)
+
+
+def random_entries(engine):
+    rng = random.Random(9)
+    bits = 2 * channel_slot_bits(engine)
+    return [rng.getrandbits(bits) for _ in range(engine.channel_depth)]
+
+
+def run(engine, layer, pixels, willing, before=0):
+    """(words the model expects, words that came)."""
+    dut, entries = Channels(engine), random_entries(engine)
+    bits = 2 * channel_slot_bits(engine)
+    tiles, pool = layer["tiles_last"] + 1, layer["pool"]
+    order = dut.model(tiles, pool, pixels)
+    valid = dict(valid=1, clear=0)
+    stimulus = [dict(valid=1, layer=layer)] * before
+    stimulus += [dict(valid=0, clear=1, layer=layer)]
+    start = len(stimulus)
+    stimulus += with_gaps([valid] * len(order), willing, after=dut.latency)
+
+    async def prepare(ctx):
+        words = [entry >> shift & 0xFFFF for entry in entries for shift in range(0, bits, 16)]
+        await host_write(ctx, dut.host, Region.CHANNELS, words)
+
+    rows = play(dut, stimulus, ["word"], prepare)[dut.latency :]
+    valids = [values["valid"] and cycle >= start for cycle, values in enumerate(stimulus)]
+    words = arrivals(list(zip(valids, (word for (word,) in rows), strict=False)))
+    return [entries[layer["channel_base"] + entry] for entry in order], [w for _, w in words]
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("pool", [0, 1])
+@pytest.mark.parametrize("tiles", [1, 2, 3])
+@pytest.mark.parametrize("engine", [SMALL, WIDE], ids=shape)
+def test_equals_its_model_one_cycle_later(engine, tiles, pool, willing):
+    layer = dict(tiles_last=tiles - 1, pool=pool, channel_base=12)
+    expected, got = run(engine, layer, 3, willing)
+    assert difference(expected, got) is None
+    assert len(got) == 3 * tiles * (4 if pool else 1) * engine.pe
+
+
+@pytest.mark.parametrize("before", [1, 5, 18])
+def test_clear_starts_a_layer_anew(before):
+    layer = dict(tiles_last=1, pool=1, channel_base=0)
+    expected, got = run(SMALL, layer, 2, FLOWS, before)
+    assert difference(expected, got) is None
+
+
+def test_order_written_out():
+    """Two tiles of a pooled layer: each tile four times, then the next pixel."""
+    entries, pixel = random_entries(SMALL), [0, 1, 2, 3] * 4 + [4, 5, 6, 7] * 4
+    _, got = run(SMALL, dict(tiles_last=1, pool=1, channel_base=0), 2, FLOWS)
+    assert got == [entries[entry] for entry in pixel * 2]
+
+
+def test_a_wrong_base_is_noticed():
+    layer = dict(tiles_last=1, pool=0, channel_base=3)
+    expected, _ = run(SMALL, layer, 2, FLOWS)
+    _, got = run(SMALL, {**layer, "channel_base": 4}, 2, FLOWS)
+    assert difference(expected, got).startswith("entry 0")

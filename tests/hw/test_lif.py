@@ -1,0 +1,146 @@
+"""The LIF unit against its model and against equations 1 to 4 in fractions."""
+
+import math
+import random
+from fractions import Fraction
+
+import pytest
+
+from hw.lif import LIF
+from sw.layers import LEAKS
+from tests.hw.support import (
+    FLOWS,
+    arrivals,
+    difference,
+    play,
+    with_and_without_gaps,
+    with_gaps,
+)
+
+WIDTH = 16
+SHIFTS = tuple(LEAKS.values())
+LOW, HIGH = -(1 << WIDTH - 1), (1 << WIDTH - 1) - 1
+MAX_THRESHOLD = (1 << 16) - 1
+
+
+def potentials(currents, bias, threshold, gains, tau):
+    """U of all steps before the reset: tau U + g X, what leaks floored, halves of g X up."""
+    rest = 0
+    for current, gain in zip(currents, gains, strict=True):
+        leaked = math.floor((1 - Fraction(tau)) * rest)
+        potential = rest - leaked + math.floor(Fraction(gain * (current + bias), 256) + Fraction(1, 2))
+        yield potential
+        rest = 0 if potential >= threshold else potential
+
+
+def equations(currents, bias, threshold, gains, tau, step_mask):
+    """Spikes of all steps of one channel, one bit a step."""
+    steps = potentials(currents, bias, threshold, gains, tau)
+    return step_mask & sum((u >= threshold) << t for t, u in enumerate(steps))
+
+
+def random_channels(gains, tau, count=80, seed=0):
+    """(currents, bias, threshold); currents plus bias fit the width and reach both its ends.
+
+    Half of the thresholds are met exactly, or missed by one, at one of the steps.
+    """
+    rng, lanes = random.Random(seed), len(gains)
+    channels = [
+        ([HIGH] * lanes, 0, MAX_THRESHOLD), ([LOW] * lanes, 0, 0), ([LOW] * lanes, 0, 1),
+        ([HIGH - 5] * lanes, 5, HIGH), ([HIGH] * lanes, 0, HIGH), ([0] * lanes, 0, 0),
+        ([-1] * lanes, 0, 0), ([LOW + 3] * lanes, -3, 1), ([0] * lanes, LOW, 7),
+        ([HIGH if t % 2 else LOW for t in range(lanes)], 0, 100),
+    ]
+    for number in range(count):
+        scale = rng.choice([20, 300, 5000, HIGH])
+        sums = [rng.randint(-scale - 1, scale) for _ in range(lanes)]
+        bias = rng.randint(-scale, scale)
+        threshold = rng.randint(0, 2 * scale)
+        if number % 2:
+            reached = rng.choice(list(potentials(sums, 0, math.inf, gains, tau)))
+            threshold = max(0, reached + rng.randint(0, 1))
+        # A current may leave the width as long as its sum with the bias does not.
+        channels.append(([x - bias for x in sums], bias, min(threshold, MAX_THRESHOLD)))
+    return channels
+
+
+def wrapped(value):
+    return (value - LOW) % (1 << WIDTH) + LOW
+
+
+def run(dut, channels, gains, shift, mask, willing):
+    """(stimulus cycles of the channels, arrivals)."""
+    items = [
+        dict(valid=1, current=[wrapped(x) for x in currents], bias=bias, threshold=threshold)
+        for currents, bias, threshold in channels
+    ]
+    stimulus = with_gaps(items, willing, after=dut.latency + 3)
+    stimulus[0] = {**stimulus[0], "gain": gains, "leak_shift": shift, "step_mask": mask}
+    sent = [cycle for cycle, values in enumerate(stimulus) if values["valid"]]
+    return sent, arrivals(play(dut, stimulus, ["out_valid", "spikes"]))
+
+
+def expected(dut, sent, spikes):
+    return [(cycle + dut.latency, value) for cycle, value in zip(sent, spikes, strict=True)]
+
+
+def random_gains(lanes, seed):
+    rng = random.Random(seed)
+    return [rng.choice([0, 1, 127, 128, 255, 256, rng.randrange(257)]) for _ in range(lanes)]
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize(
+    ("tau", "shifts"), [*((tau, SHIFTS) for tau in LEAKS), (0.5, (1,)), (0.875, (0, 3)), (0.0, (0,))]
+)
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_equals_the_equations_and_its_model_at_its_latency(lanes, tau, shifts, willing):
+    for seed, gains in enumerate([[256] * lanes, random_gains(lanes, 5), random_gains(lanes, 6)]):
+        dut, channels = LIF(lanes, WIDTH, shifts), random_channels(gains, tau, seed=seed)
+        mask = random.Random(seed).getrandbits(lanes) | 1 if seed else (1 << lanes) - 1
+        sent, got = run(dut, channels, gains, LEAKS[tau], mask, willing)
+        spikes = [equations(*channel, gains, tau, mask) for channel in channels]
+        assert difference(expected(dut, sent, spikes), got) is None
+        assert spikes == [dut.model(*channel, gains, LEAKS[tau], mask) for channel in channels]
+        assert set(spikes) != {0}, "a comparison of nothing"
+
+
+def test_sixteen_steps_and_wide_currents():
+    """The most steps, with a leak at which the extremes of the currents still fit the membrane."""
+    gains = [256 - t for t in range(16)]
+    dut, channels = LIF(16, WIDTH, SHIFTS), random_channels(gains, 0.75, count=40)
+    sent, got = run(dut, channels, gains, 2, 0xFFFF, FLOWS)
+    spikes = [equations(*channel, gains, 0.75, 0xFFFF) for channel in channels]
+    assert difference(expected(dut, sent, spikes), got) is None
+
+
+@pytest.mark.parametrize("mask", [0b0000, 0b0001, 0b0111, 0b1010])
+def test_steps_outside_the_mask_are_silent(mask):
+    dut, channels = LIF(4, WIDTH, SHIFTS), [([100] * 4, 0, 1)]
+    _, got = run(dut, channels, [256] * 4, 1, mask, FLOWS)
+    assert got == [(dut.latency, mask)]
+
+
+def test_a_membrane_at_the_threshold_fires_and_one_below_does_not():
+    dut = LIF(4, WIDTH, SHIFTS)
+    # Leak 1/2: membranes 7, 11 (3 leaks away), 13 (5 leaks away), 14 (6 leaks away).
+    channels = [([7] * 4, 0, threshold) for threshold in (7, 8, 11, 12, 13, 14, 15)]
+    _, got = run(dut, channels, [256] * 4, 1, 0b1111, FLOWS)
+    assert [spikes for _, spikes in got] == [0b1111, 0b1010, 0b1010, 0b0100, 0b0100, 0b1000, 0]
+
+
+@pytest.mark.parametrize("change", ["threshold", "bias", "gain", "leak"])
+def test_an_error_of_one_is_noticed(change):
+    gains, tau = [256, 200, 128, 256], 0.5
+    dut, channels = LIF(4, WIDTH, SHIFTS), random_channels(gains, tau)
+    sent, got = run(dut, channels, gains, LEAKS[tau], 0b1111, FLOWS)
+    if change == "threshold":
+        channels = [(currents, bias, theta + 1) for currents, bias, theta in channels]
+    elif change == "bias":
+        channels = [(currents, bias + 1, theta) for currents, bias, theta in channels]
+    elif change == "gain":
+        gains = [256, 201, 128, 256]
+    else:
+        tau = 0.75
+    spikes = [equations(*channel, gains, tau, 0b1111) for channel in channels]
+    assert difference(expected(dut, sent, spikes), got)

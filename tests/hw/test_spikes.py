@@ -1,0 +1,118 @@
+"""The spike memory: engine and host see the same words."""
+
+import random
+
+import pytest
+
+from hw.spikes import SpikeMemory
+from sw.program import Region
+from tests.hw.support import (
+    FLOWS,
+    arrivals,
+    difference,
+    host_write,
+    play,
+    simulate,
+    with_and_without_gaps,
+    with_gaps,
+)
+
+SHAPES = [(32, 12), (64, 7), (128, 5)]
+
+
+def random_rows(width, depth):
+    rng = random.Random(width)
+    return [(1 << width) - 1, *(rng.getrandbits(width) for _ in range(depth - 1))]
+
+
+def split(rows, width):
+    return [row >> shift & 0xFFFF for row in rows for shift in range(0, width, 16)]
+
+
+def engine_reads(dut, rows, willing, prepare):
+    """(expected, got) of reading every row in random order: (cycle, row) pairs."""
+    order = random.Random(2).sample(range(dut.depth), dut.depth)
+    items = [dict(enable=1, address=row) for row in order]
+    stimulus = with_gaps(items, willing, after=dut.latency, enable=0)
+    enabled = [0] * dut.latency + [values["enable"] for values in stimulus[: -dut.latency]]
+    got = play(dut, stimulus, ["data"], prepare)
+    due = arrivals([(on, *row) for on, row in zip(enabled, got, strict=True)])
+    return [(cycle, rows[row]) for (cycle, _), row in zip(due, order, strict=True)], due
+
+
+async def host_read(ctx, dut, addresses):
+    """Words at 16-bit ``addresses``, as the port reads them: each held for two cycles."""
+    words = []
+    for address in addresses:
+        ctx.set(dut.host_read.address, address)
+        ctx.set(dut.host_read.enable, 1)
+        await ctx.tick()
+        ctx.set(dut.host_read.enable, 0)
+        words.append(ctx.get(dut.host_read.data))
+        await ctx.tick()
+        assert ctx.get(dut.host_read.data) == words[-1]
+    return words
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize(("width", "depth"), SHAPES)
+def test_engine_reads_what_the_host_wrote(width, depth, willing):
+    dut, rows = SpikeMemory(width, depth), random_rows(width, depth)
+
+    async def prepare(ctx):
+        await host_write(ctx, dut.host, Region.SPIKES, split(rows, width))
+        for region in set(range(8)) - {Region.SPIKES}:
+            await host_write(ctx, dut.host, region, [0xDEAD] * 8)
+
+    wanted, got = engine_reads(dut, rows, willing, prepare)
+    assert difference(wanted, got) is None
+
+
+@pytest.mark.parametrize(("width", "depth"), SHAPES)
+def test_host_and_engine_read_what_the_engine_wrote(width, depth):
+    dut, rows = SpikeMemory(width, depth), random_rows(width, depth)
+    words = split(rows, width)
+
+    async def prepare(ctx):
+        for address in random.Random(3).sample(range(depth), depth):
+            ctx.set(dut.write_address, address)
+            ctx.set(dut.write_data, rows[address])
+            ctx.set(dut.write_enable, 1)
+            await ctx.tick()
+        ctx.set(dut.write_enable, 0)
+        order = random.Random(4).sample(range(len(words)), len(words))
+        got = await host_read(ctx, dut, order)
+        assert difference([words[address] for address in order], got) is None
+        words[0] ^= 1
+        assert difference([words[a] for a in order], got).startswith(f"entry {order.index(0)}")
+
+    wanted, got = engine_reads(dut, rows, FLOWS, prepare)
+    assert difference(wanted, got) is None
+    wanted[1] = wanted[1][0], wanted[1][1] ^ 1 << 17
+    assert difference(wanted, got).startswith("entry 1")
+
+
+def test_one_16_bit_word_changes_alone():
+    dut = SpikeMemory(64, 4)
+
+    async def testbench(ctx):
+        await host_write(ctx, dut.host, Region.SPIKES, range(16))
+        await host_write(ctx, dut.host, Region.SPIKES, [0xFFFF], address=6)
+        wanted = [0xFFFF if n == 6 else n for n in range(16)]
+        assert await host_read(ctx, dut, range(16)) == wanted
+
+    simulate(dut, testbench)
+
+
+def test_engine_may_read_one_row_while_it_writes_another():
+    dut, rows = SpikeMemory(32, 8), random_rows(32, 8)
+
+    async def prepare(ctx):
+        await host_write(ctx, dut.host, Region.SPIKES, split(rows, 32))
+
+    stimulus = [
+        dict(enable=1, address=n, write_enable=1, write_address=(n + 4) % 8, write_data=n)
+        for n in range(4)
+    ] + [dict(enable=1, address=n, write_enable=0) for n in (4, 5, 6, 7, 0)]
+    got = [value for (value,) in play(dut, stimulus, ["data"], prepare)]
+    assert got[1:] == [*rows[:4], 0, 1, 2, 3]

@@ -1,0 +1,90 @@
+"""What several tests share: networks with realistic activity that need no training."""
+
+from functools import cache
+
+import torch
+from torch.nn import functional as F
+
+from sw.export import export
+from sw.layers import Conv, Readout
+from sw.model import SpikingNetwork
+
+#: Share of spikes that every layer of a random network sends on, after pooling.
+FIRING_RATES = (0.1, 0.3)
+
+
+def random_frames(network, count, seed=0):
+    """Frames uint8 [N, C, H, W]: dark and bright regions, noise, contrast, as pictures have."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = network.input
+    size = (shape.height, shape.width)
+    coarse = torch.rand(count, shape.channels, 3, 3, generator=generator)
+    smooth = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
+    noise = torch.rand(count, shape.channels, *size, generator=generator)
+    contrast = 0.2 + 0.8 * torch.rand(count, 1, 1, 1, generator=generator)
+    return (contrast * (0.7 * smooth + 0.3 * noise) * 255).round().to(torch.uint8)
+
+
+@torch.no_grad()
+def random_model(network, seed=0):
+    """A SpikingNetwork in eval mode whose every layer fires at one of FIRING_RATES.
+
+    Batch norm has the statistics of real activity and gains of either sign; the AGMM gains differ
+    between time steps and between frames.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low, high, *shape):
+        return low + (high - low) * torch.rand(*shape, generator=generator)
+
+    def signs(*shape):
+        """-1 and +1 at random, at least one of them -1."""
+        values = torch.randint(0, 2, shape, generator=generator) * 2.0 - 1
+        values[0] = -1
+        return values
+
+    model = SpikingNetwork(network).eval()
+    signal = random_frames(network, 12, seed + 1).float() / 255
+    for layer, module in zip(network.layers, model.layers, strict=True):
+        if isinstance(layer, Readout):
+            module.linear.weight.copy_(uniform(-0.1, 0.1, *module.linear.weight.shape))
+            module.linear.bias.copy_(uniform(-0.1, 0.1, layer.channels))
+            continue
+        module.conv.weight.copy_(uniform(-0.5, 0.5, *module.conv.weight.shape))
+        sums = module.conv(signal.flatten(0, 1) if isinstance(layer, Conv) else signal)
+        norm, agmm = module.norm, getattr(module, "agmm", None)
+        norm.running_mean.copy_(sums.mean((0, 2, 3)))
+        norm.running_var.copy_(sums.var((0, 2, 3)) + 1e-6)
+        norm.weight.copy_(uniform(0.5, 1.5, layer.channels) * signs(layer.channels))
+        norm.bias.copy_(uniform(-0.5, 0.5, layer.channels))
+        scaled = norm(sums)
+        scaled = scaled.unflatten(0, signal.shape[:2]) if agmm else scaled.expand(
+            network.T, *scaled.shape
+        )
+        target = uniform(*FIRING_RATES, 1).item()
+        strength = uniform(0.3, 1.2, network.T) * signs(network.T)
+        low, high = -8.0, 8.0
+        for _ in range(8):
+            middle = (low + high) / 2
+            current = scaled + middle
+            if agmm:
+                means = current.mean((2, 3, 4))
+                scale = torch.maximum(means.mean(1).abs() / 2, means.std(1)).clamp(min=0.2)
+                agmm.alpha.copy_(strength / scale)
+                current = agmm(current)
+            rate = _pool(module.lif(current), layer.pool).mean()
+            low, high = (middle, high) if rate < target else (low, middle)
+        norm.bias.add_(middle)
+        signal = module(signal)
+    return model
+
+
+def _pool(spikes, size):
+    return F.max_pool2d(spikes.flatten(0, 1), size)
+
+
+@cache
+def random_image(network, seed=0, gain="exact"):
+    """The exported image of ``random_model``: same network and seed, same image."""
+    model = random_model(network, seed)
+    return export(model, network, {"seed": seed}, gain, random_frames(network, 32, seed + 1))

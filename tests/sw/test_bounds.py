@@ -1,0 +1,82 @@
+"""The bounds that hold for every input: never left, and as tight as they claim."""
+
+import numpy as np
+import pytest
+import torch
+
+from sw import formats
+from sw.bounds import ExportError, bounds, check, membrane_range, sum_range
+from sw.golden import IntegerNetwork
+from sw.layers import Conv, Network, Readout, Shape, Stem
+from tests.support import random_frames, random_image
+
+TINY = Network("tiny", Shape(1, 8, 8), [Stem(4), Conv(6, pool=2), Conv(5), Readout(3)], T=3)
+
+
+@pytest.mark.parametrize("neuron", ["agmm", "vanilla"])
+@pytest.mark.parametrize("tau", [0.0, 0.5, 0.875])
+def test_nothing_leaves_its_bounds(neuron, tau):
+    """Random and extreme frames and spikes stay inside what the weights promise."""
+    network = TINY.replace(neuron=neuron, tau=tau)
+    image = random_image(network, 2)
+    integer, limits = IntegerNetwork(image), bounds(image)
+    frames = torch.cat([
+        random_frames(network, 20), torch.zeros(1, 1, 8, 8, dtype=torch.uint8),
+        torch.full((1, 1, 8, 8), 255, dtype=torch.uint8),
+    ])
+    _, boundaries = integer(frames, record=True)
+    for index in (1, 2):
+        layer, bound = integer.layers[index], limits[index]
+        shape = network.shapes[index]
+        for spikes in (
+            boundaries[index - 1].spikes,
+            torch.ones(3, 1, shape.channels, shape.height, shape.width, dtype=torch.uint8),
+        ):
+            current = formats.spike_current(layer.sums(spikes), layer.bias)
+            low, high = current.amin((0, 1, 3, 4)), current.amax((0, 1, 3, 4))
+            half = 1 << (torch.from_numpy(bound.current) - 1)
+            assert (low >= -half).all() and (high < half).all()
+            if neuron == "agmm":
+                mean = layer.mean(layer.sums(spikes))
+                assert formats.fits_signed(mean.min(), bound.mean_bits)
+                assert formats.fits_signed(mean.max(), bound.mean_bits)
+
+
+def test_sum_bounds_are_reached():
+    """The bound on P is exact: the spikes that match a channel's weights reach it."""
+    data = random_image(TINY, 2).layers[2]
+    low, high = sum_range(TINY.layers[2], data.weights, TINY.T)
+    for channel, weights in enumerate(np.where(data.weights, 1, -1)):
+        assert (weights * (weights > 0)).sum() == high[channel]
+        assert (weights * (weights < 0)).sum() == low[channel]
+
+
+@pytest.mark.parametrize("leak_shift", [0, 1, 2, 3])
+def test_membranes_stay_in_their_range_and_reach_it(leak_shift):
+    rng, gains = np.random.default_rng(leak_shift), [(0, 255), (256, 256), (0, 255), (40, 40)]
+    low, high = np.array([-90, 5, -70, -9]), np.array([80, 60, -20, 200])
+    threshold = np.array([100, 150, 3, 30])
+    lowest, highest = membrane_range(low, high, gains, leak_shift, threshold)
+    seen = []
+    for trial in range(400):
+        membrane = np.zeros(4, int)
+        for pair in gains:
+            current = (low, high)[trial] if trial < 2 else rng.integers(low, high + 1)
+            gain = pair[trial % 2] if trial < 4 else rng.integers(pair[0], pair[1] + 1)
+            membrane = formats.leak(membrane, leak_shift) + formats.apply_gain(current, gain)
+            seen.append(membrane)
+            membrane = np.where(membrane >= threshold, 0, membrane)
+    assert (np.min(seen, 0) >= lowest).all() and (np.max(seen, 0) <= highest).all()
+    free = membrane_range(low, high, [(256, 256)] * 4, leak_shift)[1]
+    membrane = 0
+    for _ in range(4):
+        membrane = formats.leak(membrane, leak_shift) + np.maximum(high, 0)
+    assert (free[high > 0] == membrane[high > 0]).all()
+
+
+def test_an_image_too_wide_for_an_engine_is_refused():
+    image = random_image(TINY)
+    bits = max(bound.current_bits for bound in bounds(image))
+    check(image, bits)
+    with pytest.raises(ExportError, match=f"may need {bits} bits, the format has {bits - 1}"):
+        check(image, bits - 1)

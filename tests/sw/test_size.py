@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from sw.model import SpikingNetwork
+from sw.modules import AGMM
+from sw.networks import digits
+from sw.resnet import ResNet19
+from sw.size import Size, size_report
+
+
+def test_resnet19_for_cifar100_has_the_size_of_the_paper():
+    model = ResNet19(classes=100)
+    size = size_report(model)
+    alphas = sum(m.alpha.numel() for m in model.modules() if isinstance(m, AGMM))
+    assert alphas == 16 * 2
+    size = Size(size.parameters - alphas, size.binary)
+    assert size.parameters == 12_615_396
+    assert f"{size.fp32_bytes / 1e6:.2f}" == "50.46"
+    assert f"{size.packed_bytes / 1e6:.2f}" == "2.46"
+    assert size == size_report(ResNet19(classes=100, agmm=False))
+    assert size != size_report(ResNet19(classes=10, agmm=False))
+
+
+@pytest.mark.parametrize("agmm", [True, False])
+def test_every_parameter_of_a_small_resnet_learns(agmm):
+    torch.manual_seed(0)
+    model = ResNet19(classes=10, T=2, agmm=agmm, widths=(16, 24, 32), blocks=(1, 1, 1))
+    logits = model(torch.rand(4, 3, 16, 16))
+    assert logits.shape == (2, 4, 10)
+    logits.square().sum().backward()
+    still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not still
+
+
+def test_real_weights_have_no_one_bit_part():
+    network = digits()
+    assert size_report(SpikingNetwork(network)).binary == 64 * 32 * 9 + 64 * 64 * 9
+    size = size_report(SpikingNetwork(network.replace(neuron="fp")))
+    assert size.binary == 0 and size.packed_bytes == size.fp32_bytes
+
+
+def test_a_rest_of_bits_takes_a_byte():
+    assert Size(9, 9).packed_bytes == 2
+    assert Size(8, 8).packed_bytes == 1
+    assert "0.00 MB" in str(Size(9, 9))
