@@ -19,7 +19,7 @@ help:
 	@echo
 	@echo '  make demo                train on digits, export, simulate, build a bitstream, show all'
 	@echo '  make sim                 run the accelerator in simulation against the golden model'
-	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus]'
+	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus] [BOARD=...]'
 	@echo '  make bitstream           place and route for a board; writes build/<board>/'
 	@echo '       [BOARD=icebreaker|ulx3s-85f] [MODEL=...] [SEED=1] [CLOCK=MHz]'
 	@echo '  make train               train a network [ARGS="--data fashion-mnist --T 2"]'
@@ -60,7 +60,7 @@ export: $(ENV)
 	$(RUN) sw/export.py $(CHECKPOINT) $(if $(filter command,$(origin MODEL)),-o $(MODEL)) $(ARGS)
 
 sim: $(ENV)
-	$(RUN) -m sim.run --model $(MODEL) --images $(N) --sim $(SIM) $(ARGS)
+	$(RUN) -m sim.run --model $(MODEL) --images $(N) --sim $(SIM) --engine $(BOARD) $(ARGS)
 
 verilog: $(ENV)
 	@mkdir -p build

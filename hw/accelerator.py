@@ -91,7 +91,8 @@ class Accelerator(wiring.Component):
             binary.eq(layer.kind == Kind.CONV),
             operand.element.eq(sequencer.element),
             spikes.address.eq(operand.word_address),
-            spikes.enable.eq(sequencer.valid),
+            # Taps outside the map must not touch rows that are being written.
+            spikes.enable.eq(sequencer.valid & sequencer.inside),
             weights.address.eq(sequencer.weight),
             weights.enable.eq(sequencer.valid),
             operand.word.eq(spikes.data),

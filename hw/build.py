@@ -147,7 +147,7 @@ def parse(argv=None):
 
 
 def main(argv=None):
-    """Exit status 0, or 1 after one line on stderr."""
+    """Exit status 0, or 2 after one line on stderr."""
     args = parse(argv)
     arguments = sys.argv[1:] if argv is None else argv
     try:
@@ -159,7 +159,7 @@ def main(argv=None):
         )
     except (BuildError, BaudError, ClockError, EngineError, ImageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     if args.json:
         print(json.dumps(report))
     else:

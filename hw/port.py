@@ -57,7 +57,6 @@ class Port(wiring.Component):
         region = Signal(8)
         m.d.comb += [
             self.write.region.eq(region),
-            in_range.eq(address < limit),
             self.write.address.eq(address),
             self.write.data.eq(Cat(low, rx.payload)),
             self.read.address.eq(address),
@@ -65,6 +64,8 @@ class Port(wiring.Component):
 
         with m.If(region[3:] == 0):
             m.d.comb += limit.eq(limits[region[:3]])
+        # An address stands for at least two cycles, the two bytes of its word, before it is used.
+        m.d.sync += in_range.eq(address < limit)
 
         def send(payload, following):
             m.d.comb += [tx.payload.eq(payload), tx.valid.eq(1)]

@@ -88,21 +88,28 @@ class Sequencer(wiring.Component):
         depth, kx, ky = Signal.like(layer.depth_last), Signal(3), Signal(3)
         sub, tile = Signal(2), Signal.like(layer.tiles_last)
         x, y = Signal.like(layer.out_width_last), Signal.like(layer.out_height_last)
-        row_end, kernel_end, tile_end = Signal(), Signal(), Signal()
-        window_end, pixel_end, line_end, map_end = (
-            Signal(name=f"{n}_end") for n in ("window", "pixel", "line", "map")
+        depth_end, row_end, tile_end, window_end, pixel_end, line_end, map_end = (
+            Signal(name=f"{name}_end")
+            for name in ("depth", "row", "tile", "window", "pixel", "line", "map")
         )
-        depth_end = Signal()
         m.d.comb += [
             depth_end.eq(depth == layer.depth_last),
             row_end.eq(depth_end & (kx == layer.kernel_last)),
-            kernel_end.eq(row_end & (ky == layer.kernel_last)),
-            tile_end.eq(kernel_end),
-            window_end.eq(tile_end & (~layer.pool | (sub == 3))),
-            pixel_end.eq(window_end & (tile == layer.tiles_last)),
-            line_end.eq(pixel_end & (x == layer.out_width_last)),
-            map_end.eq(line_end & (y == layer.out_height_last)),
+            tile_end.eq(row_end & (ky == layer.kernel_last)),
         ]
+        # The outer counters move at the end of a tile and are asked at the end of the next, at
+        # least pe >= 4 cycles later: time for registers, off the longest path.
+        last = 1
+        for name, end, condition in (
+            ("window", window_end, ~layer.pool | (sub == 3)),
+            ("pixel", pixel_end, tile == layer.tiles_last),
+            ("line", line_end, x == layer.out_width_last),
+            ("map", map_end, y == layer.out_height_last),
+        ):
+            last = last & condition
+            is_last = Signal(name=f"{name}_last")
+            m.d.sync += is_last.eq(last)
+            m.d.comb += end.eq(tile_end & is_last)
 
         # Element addresses of: this element, its window's corner, the pooled pixel's first window,
         # the pooled row's first window. Likewise the map coordinates of this tap.
@@ -218,7 +225,10 @@ class Sequencer(wiring.Component):
                         slack.eq(engine.pe - 1),
                     ]
                     m.d.sync += enter_window(layer.start, corner, corner)
-                    m.next = "Run"
+                    m.next = "Enter"
+            with m.State("Enter"):
+                # The registers that know the last tile, column and row follow the counters.
+                m.next = "Run"
             with m.State("Run"):
                 m.d.comb += self.valid.eq(1)
                 with m.If(slack != 0):

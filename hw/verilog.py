@@ -33,7 +33,7 @@ def _write(text, path):
 
 
 def main(argv=None):
-    """Exit status 0, or 1 after one line on stderr."""
+    """Exit status 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m hw.verilog",
         description="Writes the Verilog of a board's accelerator: weights in a memory, no pins.",
@@ -44,7 +44,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.board not in ENGINES:
         print(f"error: unknown board {args.board!r}: one of {', '.join(ENGINES)}", file=sys.stderr)
-        return 1
+        return 2
     text = accelerator_verilog(ENGINES[args.board])
     if args.o is None:
         sys.stdout.write(text)
@@ -53,7 +53,7 @@ def main(argv=None):
         _write(text, args.o)
     except OSError as error:
         print(f"error: {args.o}: cannot be written ({error.strerror})", file=sys.stderr)
-        return 1
+        return 2
     return 0
 
 

@@ -163,7 +163,7 @@ def main(argv=None):
         BuildError, CheckpointError, EngineError, SimulationError, export.ExportError,
         image.ImageError, data.DataError, trainer.TrainingError, OSError,
     ) as error:
-        print(f"demo: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ndemo: stopped", file=sys.stderr)

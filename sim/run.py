@@ -56,7 +56,7 @@ every layer, every logit and every cycle count must equal the golden model and t
 
 
 class SimulationError(RuntimeError):
-    """A simulator that is missing, or that found a difference; one line."""
+    """A simulation that could not run: no simulator, no frames, or it ended early."""
 
 
 class _PortsOnlyVerilator(Verilator):
@@ -105,7 +105,6 @@ def build(engine, simulator="verilator", root=Path("build/sim")):
     folder = Path(root).resolve() / f"{simulator}-{digest}"
     runner = _PortsOnlyVerilator() if simulator == "verilator" else Icarus()
     arguments = dict(hdl_toplevel="accelerator", timescale=("1ns", "1ps"), build_dir=folder)
-    done = folder / "built"
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "accelerator.v"
     if simulator == "icarus":
@@ -118,7 +117,6 @@ def build(engine, simulator="verilator", root=Path("build/sim")):
         sources = [VerilatorControlFile(control), source]
         arguments["build_args"] = ["-O3", *(f"-Wno-{name}" for name in _SILENCED)]
     runner.build(sources=sources, always=False, log_file=folder / "build.log", **arguments)
-    done.touch()
     return runner, folder
 
 
@@ -205,9 +203,10 @@ def _parser():
     )
     add = parser.add_argument
     add("--model", required=True, metavar="MODEL.bsnn", help="network image to load")
-    add("-n", "--images", type=int, default=2, help="test images to run (default 2)")
-    add("--sim", choices=SIMULATORS, default="verilator", help="simulator (default verilator)")
-    add("--engine", choices=ENGINES, default="icebreaker", help="engine of which board")
+    add("-n", "--images", type=int, default=2, help="test images to run (default: 2)")
+    add("--sim", choices=SIMULATORS, default="verilator", help="default: verilator")
+    add("--engine", choices=ENGINES, default="icebreaker",
+        help="engine of which board (default: icebreaker)")
     add("--data", choices=data.DATASETS, help="data set (default: the model's own)")
     add("--data-root", metavar="DIR", help="where the data set lies")
     add("--json", action="store_true", help="print the result as one line of JSON")

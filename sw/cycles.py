@@ -9,7 +9,7 @@ __all__ = ["cycles_per_frame", "layer_cycles"]
 #: memory, sums (array or MAC), bias; the LIF adds 2 and a cycle a lane, the writer one.
 _DRAIN_CONV = 1 + 3 + 1
 _DRAIN_BYTES = 1 + 4 + 1
-_SETUP = 3  # last word of the record, start of the gain, start of the walk
+_SETUP = 4  # last word of the record, start of the gain, reset of the walk, its first flags
 
 
 def _tile_cycles(layer, shape, engine):
@@ -35,11 +35,11 @@ def layer_cycles(network, index, engine, exact_gain=True):
     drain = (_DRAIN_CONV if isinstance(layer, Conv) else _DRAIN_BYTES) + engine.pe
     if not isinstance(layer, Readout):
         drain += 2 + engine.lanes
-    gain = 19 * engine.lanes if exact_gain and isinstance(layer, Conv) else 0
+    exact = exact_gain and isinstance(layer, Conv) and network.neuron == "agmm"
+    gain = 19 * engine.lanes if exact else 0
     return record_words(engine) + _SETUP + gain + walk + drain
 
 
 def cycles_per_frame(network, engine, exact_gain=True):
     """Clock cycles of a frame, all layers and all time steps."""
-    exact = exact_gain and network.neuron == "agmm"
-    return sum(layer_cycles(network, i, engine, exact) for i in range(len(network.layers)))
+    return sum(layer_cycles(network, i, engine, exact_gain) for i in range(len(network.layers)))

@@ -285,7 +285,7 @@ def main(argv=None):
     try:
         result = _run(args)
     except (CheckpointError, data.DataError, ExportError, ImageError) as error:
-        print(f"export.py: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     if args.json:
         print(json.dumps(result))

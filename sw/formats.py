@@ -6,7 +6,8 @@ produce leaves its width. Symbols follow the AGMM paper: P is the sum of +-1 wei
 the current, U the membrane, E the scaled mean of eq. 11.
 
 =============  ====================================================================================
-current        signed, ``FRACTION`` fraction bits, in units of one spike times one weight
+current        signed, ``FRACTION`` fraction bits, in units of one spike times one weight; of the
+               stem, in units of 2**``STEM_SHIFT`` pixels times weights
 bias           signed, as the current (batch norm shift divided by batch norm gain)
 threshold      unsigned, as the current, at most ``THRESHOLD_BITS``
 membrane       signed, as the current, two bits wider

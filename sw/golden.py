@@ -258,19 +258,19 @@ def main(argv=None):
     add("--model", required=True, metavar="MODEL.bsnn", help="network image")
     add("--data", required=True, choices=data.DATASETS, help="dataset")
     add("--split", choices=("train", "test"), default="test", help="default: test")
-    add("--limit", type=int, metavar="N", help="only the first N images")
+    add("-n", "--images", type=int, metavar="N", help="only the first N images")
     add("--data-root", metavar="DIR", help="folder of the dataset's files, if not found by itself")
     args = parser.parse_args(argv)
     start = time.perf_counter()
     try:
-        if args.limit is not None and args.limit < 1:
-            raise ImageError(f"--limit must be positive, got {args.limit}")
+        if args.images is not None and args.images < 1:
+            raise ImageError(f"--images must be at least 1, got {args.images}")
         image = load(args.model)
         images, labels = data.load(args.data, args.split, args.data_root)
-        images, labels = images[: args.limit], labels[: args.limit]
+        images, labels = images[: args.images], labels[: args.images]
         result = evaluate(image, images, labels)
     except (data.DataError, ExportError, ImageError) as error:
-        print(f"golden: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps({
         "model": args.model, "data": args.data, "split": args.split, "images": len(labels),

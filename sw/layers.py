@@ -70,8 +70,11 @@ class _Window:
         return self.kernel**2 * shape.channels
 
     def macs(self, shape):
-        """Multiply-accumulates of one pass over an input of ``shape``, padding counted."""
-        return self.conv_shape(shape).size * self.fan_in(shape)
+        """Multiply-accumulates of one pass over an input of ``shape``, padding counted.
+
+        An odd row or column that pooling drops is never computed, and not counted.
+        """
+        return self.output_shape(shape).size * self.pool**2 * self.fan_in(shape)
 
 
 @dataclass(frozen=True)

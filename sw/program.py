@@ -264,13 +264,12 @@ def _allocate(network, engine):
         _spike_words(layer, shape, engine)
         for layer, shape in zip(network.layers, network.shapes[1:], strict=True)
     ]
-    for index, layer in enumerate(network.layers):
+    for index in range(len(network.layers)):
         need = sizes[index] + sizes[index + 1]
         if need > engine.spike_depth:
             raise EngineError(
                 f"{network.name} does not fit: {network.layer_name(index)} needs {need} spike words"
                 f" for its input and output, the engine has {engine.spike_depth}"
-                f" ({type(layer).__name__})"
             )
     return [
         0 if index % 2 == 0 else engine.spike_depth - size for index, size in enumerate(sizes)
@@ -287,7 +286,8 @@ def _check_widths(image, engine):
         )
     if network.leak_shift not in engine.leak_shifts:
         raise EngineError(
-            f"{network.name} does not fit: tau={network.tau} is not among the leaks of the engine"
+            f"{network.name} does not fit: tau={network.tau} is not built in, the engine has"
+            f" {', '.join(str(1 - 2.0**-shift) for shift in engine.leak_shifts)}"
         )
     largest = max(max(shape.height, shape.width) for shape in network.shapes)
     if largest > MAP_LIMIT:
@@ -433,16 +433,16 @@ def compile_program(image, engine):
             gains[: network.T] = data.gain
         records.append((values, gains))
 
-    depths = {
-        "weights": engine.weight_depth,
-        "channels": engine.channel_depth,
-        "means": engine.mean_depth,
-    }
-    for name, count in used.items():
-        if count > depths[name]:
+    limits = (
+        ("weights", "weights", engine.weight_depth),
+        ("channels", "biases and thresholds", engine.channel_depth),
+        ("means", "AGMM position tables", engine.mean_depth),
+    )
+    for name, meaning, depth in limits:
+        if used[name] > depth:
             raise EngineError(
-                f"{network.name} does not fit: {count} words of {name}, the engine has"
-                f" {depths[name]}"
+                f"{network.name} does not fit: {used[name]} words of {meaning}, the engine has"
+                f" {depth}"
             )
     program = np.zeros((len(records), record_stride(engine)), np.uint16)
     for row, (values, gains) in zip(program, records, strict=True):

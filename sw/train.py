@@ -222,10 +222,10 @@ def main(argv=None):
         args = parse(argv)
         result = train(args)
     except (CheckpointError, DataError, LayerError, TrainingError, OSError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ntrain.py: stopped; --resume goes on after the last whole epoch", file=sys.stderr)
+        print("\nstopped; --resume goes on after the last whole epoch", file=sys.stderr)
         return 130
     if args.json:
         print(json.dumps(result))

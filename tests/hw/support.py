@@ -161,9 +161,7 @@ def source(stream, octets, willing, seed=1):
 
 
 def sink(stream, received, cycles, willing, seed=2):
-    """A testbench that takes bytes for ``cycles`` cycles; an offer may not change before it is
-    taken.
-    """
+    """A testbench that takes bytes for ``cycles`` cycles; what is offered may not change."""
     rng = random.Random(seed)
 
     async def testbench(ctx):

@@ -132,9 +132,9 @@ def random_maps(image, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "willing"), [(1, 1, FLOWS), (6, 5, STALLS), (4, 8, FLOWS), (9, 2, FLOWS)]
+    "height, width, willing", [(1, 1, FLOWS), (6, 5, STALLS), (4, 8, FLOWS), (9, 2, FLOWS)]
 )
-@pytest.mark.parametrize(("kernel", "stride"), KERNELS)
+@pytest.mark.parametrize("kernel, stride", KERNELS)
 def test_totals_are_the_sum_of_the_convolution(kernel, stride, height, width, willing):
     image = random_image(network(kernel, stride, height, width))
     maps = random_maps(image)

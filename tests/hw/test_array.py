@@ -1,5 +1,6 @@
 """The XNOR-popcount array against its model and against plain sums of weights over spikes."""
 
+import itertools
 import random
 
 import pytest
@@ -71,7 +72,7 @@ def test_cycles_from_tile_to_tile(words):
     tiles = random_tiles(SMALL, [words] * 4)
     lasts, got = run(dut, tiles, FLOWS)
     starts = [cycle for cycle, _ in got[:: dut.pe]]
-    assert {b - a for a, b in zip(starts, starts[1:], strict=False)} == {dut.cycles(words)}
+    assert {b - a for a, b in itertools.pairwise(starts)} == {dut.cycles(words)}
     assert difference(expected(dut, tiles, lasts), got) is None
 
 

@@ -136,7 +136,7 @@ def test_timing_missed_leaves_the_old_build_alone(echo, tmp_path, capsys):
         capsys, "icebreaker", "--model", MODEL, "--out", tmp_path, "--clock", 192
     )
     last = error.splitlines()[-1]
-    assert status == 1
+    assert status == 2
     assert last.startswith("error: timing missed: ")
     assert "MHz wanted; ask for less with --clock MHZ or try another --seed" in last
     assert contents(old) == before
@@ -158,7 +158,7 @@ def test_bad_arguments_are_one_line(arguments, message, tmp_path, capsys, monkey
         arguments[-1].write_text("# no image")
     out = tmp_path / "out"
     status, error = run_main(capsys, *arguments, "--out", out)
-    assert status == 1
+    assert status == 2
     assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -169,7 +169,7 @@ def test_model_that_does_not_fit(monkeypatch, tmp_path, capsys):
     small = replace(ENGINES["icebreaker"], weight_depth=16)
     monkeypatch.setitem(ENGINES, "icebreaker", small)
     status, error = run_main(capsys, "icebreaker", "--model", MODEL, "--out", tmp_path / "out")
-    assert status == 1
+    assert status == 2
     assert error.startswith("error: digits does not fit: ")
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()

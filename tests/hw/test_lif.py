@@ -28,7 +28,8 @@ def potentials(currents, bias, threshold, gains, tau):
     rest = 0
     for current, gain in zip(currents, gains, strict=True):
         leaked = math.floor((1 - Fraction(tau)) * rest)
-        potential = rest - leaked + math.floor(Fraction(gain * (current + bias), 256) + Fraction(1, 2))
+        drive = math.floor(Fraction(gain * (current + bias), 256) + Fraction(1, 2))
+        potential = rest - leaked + drive
         yield potential
         rest = 0 if potential >= threshold else potential
 
@@ -91,7 +92,7 @@ def random_gains(lanes, seed):
 
 @with_and_without_gaps
 @pytest.mark.parametrize(
-    ("tau", "shifts"), [*((tau, SHIFTS) for tau in LEAKS), (0.5, (1,)), (0.875, (0, 3)), (0.0, (0,))]
+    "tau, shifts", [*((tau, SHIFTS) for tau in LEAKS), (0.5, (1,)), (0.875, (0, 3)), (0.0, (0,))]
 )
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_equals_the_equations_and_its_model_at_its_latency(lanes, tau, shifts, willing):

@@ -1,5 +1,6 @@
 """The 8-bit multiply-accumulate unit against its model."""
 
+import itertools
 import random
 
 import pytest
@@ -64,9 +65,9 @@ def test_the_largest_sums_fit():
 @pytest.mark.parametrize("words", [1, 3, 4, 9])
 def test_cycles_from_tile_to_tile(words):
     dut = Mac(4)
-    lasts, got = run(dut, random_tiles(4, [words] * 4), FLOWS)
+    _lasts, got = run(dut, random_tiles(4, [words] * 4), FLOWS)
     starts = [cycle for cycle, _ in got[:: dut.pe]]
-    assert {b - a for a, b in zip(starts, starts[1:], strict=False)} == {dut.cycles(words)}
+    assert {b - a for a, b in itertools.pairwise(starts)} == {dut.cycles(words)}
 
 
 @pytest.mark.parametrize("change", ["operand", "weight"])

@@ -1,6 +1,4 @@
-"""The memories that the host fills: contents, latency, regions, the SPRAM of an UP5K; and no row
-of any memory is read in the cycle in which it is written.
-"""
+"""Memories that the host fills: contents, latency, regions; no row is read as it is written."""
 
 import random
 from collections import Counter
@@ -13,6 +11,7 @@ from amaranth.lib import memory
 
 from hw.accelerator import Accelerator
 from hw.memory import HostMemory, WeightMemory
+from hw.spikes import SpikeMemory
 from sw import protocol
 from sw.cycles import cycles_per_frame
 from sw.engine import Engine
@@ -72,7 +71,7 @@ def known(expected, got):
 
 @with_and_without_gaps
 @pytest.mark.parametrize("kind", [HostMemory, WeightMemory])
-@pytest.mark.parametrize(("region", "width", "depth"), SHAPES)
+@pytest.mark.parametrize("region, width, depth", SHAPES)
 def test_holds_what_the_host_wrote(kind, region, width, depth, willing):
     dut = kind(region, width, depth)
     words = random_words(dut)
@@ -141,16 +140,15 @@ def ports(monkeypatch):
 
 
 def collisions(ports, counts, cycles):
-    """A testbench that counts, by depth of the memory, reads, writes, and reads of the row that is
-    being written: ``counts[depth, "read"]``, ``"write"`` and ``"both"``.
-    """
+    """A testbench that counts reads, writes, and both of one row at once, by a memory's depth."""
     async def testbench(ctx):
         pairs = [
             (mem.depth, read, write)
             for mem, reads, writes in ports.values() for read in reads for write in writes
         ]
         signals = [
-            signal for _, read, write in pairs for signal in (read.en, read.addr, write.en, write.addr)
+            signal for _, read, write in pairs
+            for signal in (read.en, read.addr, write.en, write.addr)
         ]
         for _ in range(cycles):
             _, _, *row = await ctx.tick().sample(*signals)
@@ -164,7 +162,8 @@ def collisions(ports, counts, cycles):
 
 
 NETWORK = Network(
-    "small", Shape(1, 6, 5), [Stem(5), Conv(9, pool=2), Conv(6, kernel=5, stride=2), Readout(3)], T=2
+    "small", Shape(1, 6, 5), [Stem(5), Conv(9, pool=2), Conv(6, kernel=5, stride=2), Readout(3)],
+    T=2,
 )
 ENGINE = Engine(
     pe=4, simd=8, lanes=4, weight_depth=500, spike_depth=100, channel_depth=32, mean_depth=200,
@@ -204,13 +203,31 @@ def test_no_row_is_read_in_the_cycle_in_which_it_is_written(ports):
         assert not counts[depth, "both"], depth
 
 
-#: One row: the taps below it would lie in the rows that are being written.
-FLAT = Network("flat", Shape(1, 1, 12), [Stem(8, kernel=1), Conv(4), Conv(8), Readout(3)], T=2)
-TIGHT = replace(ENGINE, spike_depth=32)
+#: One row, and timing at which a tap below the map would lie in the row now being written.
+FLAT = Network("flat", Shape(1, 1, 4), [Stem(17, kernel=1), Conv(4), Readout(3)], T=2)
+TIGHT = replace(ENGINE, pe=4, simd=16, lanes=2, spike_depth=16)
 
 
 def test_taps_outside_the_map_read_nothing(ports):
     logits, _, counts = run_frame(ports, FLAT, TIGHT)
     golden = IntegerNetwork(random_image(FLAT))(random_frames(FLAT, 1))[0].tolist()
     assert logits == golden
-    assert not counts[32, "both"]
+    assert not counts[16, "both"]
+
+
+@pytest.mark.parametrize("row, both", [(5, 1), (4, 0)])
+def test_a_collision_is_noticed(ports, row, both):
+    dut, counts = SpikeMemory(32, 8), Counter()
+
+    async def testbench(ctx):
+        for values in [
+            dict(enable=1, address=5, write_enable=0, write_address=5),
+            dict(enable=0, address=5, write_enable=1, write_address=5),
+            dict(enable=1, address=5, write_enable=1, write_address=row),
+        ]:
+            for name, value in values.items():
+                ctx.set(getattr(dut, name), value)
+            await ctx.tick()
+
+    simulate(dut, testbench, collisions(ports, counts, 3))
+    assert counts == {(8, "read"): 2, (8, "write"): 2, (8, "both"): both}

@@ -28,7 +28,7 @@ def run(dut, channels, enable, willing, before=()):
     def items(spikes):
         return [dict(valid=1, spikes=value, enable=enable, clear=0) for value in spikes]
 
-    stimulus = items(before) + [dict(valid=0, enable=enable, clear=1)]
+    stimulus = [*items(before), dict(valid=0, enable=enable, clear=1)]
     start = len(stimulus)
     stimulus += with_gaps(items(channels), willing, after=5)
     rows = play(dut, stimulus, ["out_valid", "out"])
@@ -46,7 +46,7 @@ def expected(dut, channels, enable, sent):
 
 @with_and_without_gaps
 @pytest.mark.parametrize("enable", [0, 1])
-@pytest.mark.parametrize(("pe", "lanes"), [(4, 4), (8, 2), (4, 16)])
+@pytest.mark.parametrize("pe, lanes", [(4, 4), (8, 2), (4, 16)])
 def test_equals_its_model(pe, lanes, enable, willing):
     dut, channels = Pool(pe, lanes), random_channels(pe, lanes, 6)
     sent, got = run(dut, channels, enable, willing)

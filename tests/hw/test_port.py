@@ -122,10 +122,16 @@ def mixed_commands(engine):
         words = [rng.getrandbits(16) for _ in range(rng.randint(1, 4))]
         last = region_words(engine, region) - len(words)
         commands += [(Opcode.WRITE, region, last, words), (Opcode.READ, rng.randrange(99), 3)]
-    return commands + [
-        (Opcode.READ, spikes - 2, 2), (Opcode.READ, spikes - 1, 2), (0xFF,),
-        (Opcode.WRITE, Region.MEANS, 0, []), (Opcode.RUN, 1, engine.layer_depth - 1),
-        (Opcode.READ, 7, 0), (Opcode.RUN, 2, engine.layer_depth - 1), (Opcode.INFO,),
+    return [
+        *commands,
+        (Opcode.READ, spikes - 2, 2),
+        (Opcode.READ, spikes - 1, 2),
+        (255,),
+        (Opcode.WRITE, Region.MEANS, 0, []),
+        (Opcode.RUN, 1, engine.layer_depth - 1),
+        (Opcode.READ, 7, 0),
+        (Opcode.RUN, 2, engine.layer_depth - 1),
+        (Opcode.INFO,),
     ]
 
 
@@ -172,7 +178,7 @@ def test_addresses_do_not_wrap_around():
     assert got.reply == [Status.RANGE] * 2 and got.writes == []
 
 
-@pytest.mark.parametrize(("address", "count", "status"), [
+@pytest.mark.parametrize("address, count, status", [
     (1024, 0, Status.OK), (1024, 1, Status.RANGE), (1023, 1, Status.OK), (0, 1025, Status.RANGE),
     (0, 0, Status.OK), (0xFFFFFF, 0xFFFFFF, Status.RANGE), (1025, 0, Status.RANGE),
 ])
@@ -182,7 +188,7 @@ def test_reads_beyond_the_spikes_have_no_data(address, count, status):
     assert got.reply[0] == status
 
 
-@pytest.mark.parametrize(("first", "count", "status"), [
+@pytest.mark.parametrize("first, count, status", [
     (0, 8, Status.OK), (7, 1, Status.OK), (8, 1, Status.RANGE), (0, 9, Status.RANGE),
     (255, 255, Status.RANGE), (255, 1, Status.RANGE), (3, 0, Status.RANGE),
 ])

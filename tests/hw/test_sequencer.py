@@ -28,11 +28,13 @@ NETWORKS = [
     Network("channels", Shape(3, 4, 5), [
         Stem(18, kernel=1), Conv(20, kernel=1), Conv(9, stride=2, padding=0), Readout(11)], T=1),
     Network("windows", Shape(1, 11, 9), [
-        Stem(9, padding=0), Conv(4, kernel=5, stride=2, pool=2), Conv(7, pool=2), Readout(4)], T=2),
+        Stem(9, padding=0), Conv(4, kernel=5, stride=2, pool=2), Conv(7, pool=2), Readout(4)],
+            T=2),
     Network("pixel", Shape(3, 1, 1), [Stem(5), Conv(6, kernel=5), Conv(17, kernel=3), Readout(1)],
             T=2, neuron="vanilla"),
     Network("strided", Shape(2, 12, 16), [
-        Stem(2, stride=2, pool=2), Conv(3, kernel=5, padding=1), Readout(5)], T=1, neuron="vanilla"),
+        Stem(2, stride=2, pool=2), Conv(3, kernel=5, padding=1), Readout(5)],
+            T=1, neuron="vanilla"),
 ]
 
 def operands(program, index, weight_base):
@@ -140,7 +142,7 @@ def run(program, first=0, count=None, words=None, extra=0, limit=60_000):
 
 
 @pytest.mark.parametrize(
-    ("network", "engine"),
+    "network, engine",
     [*((network, SMALL) for network in NETWORKS), *((network, WIDE) for network in NETWORKS[:3]),
      *((network, SQUARE) for network in NETWORKS[2:])],
     ids=lambda value: value.name if isinstance(value, Network) else shape(value),
@@ -159,7 +161,7 @@ def test_operands_records_and_cycles(network, engine):
     assert len(seen) == len(network.layers)
 
 
-@pytest.mark.parametrize(("first", "count"), [(0, 1), (1, 2), (3, 1), (4, 1)])
+@pytest.mark.parametrize("first, count", [(0, 1), (1, 2), (3, 1), (4, 1)])
 def test_runs_some_layers_only(first, count):
     network = NETWORKS[0]
     program = compile_program(random_image(network), SMALL)

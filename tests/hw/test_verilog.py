@@ -44,7 +44,7 @@ def test_standard_output(capsys):
     (["icebreaker", "-o", "/nosuch/file.v"], "error: /nosuch/file.v: cannot be written ("),
 ])
 def test_failures_are_one_line(arguments, message, capsys):
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1

@@ -76,7 +76,7 @@ SHAPES = [(5, 2, 3), (8, 1, 1), (3, 3, 2), (19, 2, 2), (16, 1, 4), (1, 1, 5)]
 
 
 @with_and_without_gaps
-@pytest.mark.parametrize(("channels", "height", "width"), SHAPES)
+@pytest.mark.parametrize("channels, height, width", SHAPES)
 @pytest.mark.parametrize("engine", [SMALL, WIDE, LONG], ids=shape)
 def test_words_equal_the_model_at_its_latency(engine, channels, height, width, willing):
     dut, layer = Writer(engine), layer_of(engine, channels, height, width)

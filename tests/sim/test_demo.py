@@ -55,7 +55,7 @@ def test_an_error_is_one_line_and_keeps_the_old_page(work, tmp_path, capsys):
     (tmp_path / "index.html").write_text("old")
     work(BuildError("it does not fit"))
     assert demo.main(["--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "demo: it does not fit\n"
+    assert capsys.readouterr().err == "error: it does not fit\n"
     assert (tmp_path / "index.html").read_text() == "old"
 
 

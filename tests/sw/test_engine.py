@@ -9,7 +9,7 @@ SHAPE = dict(
 )
 
 
-@pytest.mark.parametrize(("changes", "message"), [
+@pytest.mark.parametrize("changes, message", [
     (dict(pe=6), "pe must be a power of two, got 6"),
     (dict(pe=0), "pe must be a power of two, got 0"),
     (dict(simd=24), "simd must be a power of two, got 24"),

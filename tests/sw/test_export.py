@@ -74,7 +74,8 @@ def test_readout_is_the_sum_over_steps(model):
     scale = readout.scale[0].item()
     assert readout.scale.unique().numel() == 1
     assert np.array_equal(image.weights, readout.integers.numpy())
-    assert np.array_equal(image.bias, np.rint(TINY.T * readout.bias.detach().double().numpy() / scale))
+    bias = readout.bias.detach().double().numpy()
+    assert np.array_equal(image.bias, np.rint(TINY.T * bias / scale))
 
 
 @torch.no_grad()
@@ -125,7 +126,7 @@ def test_a_channel_that_cannot_fire_stays_silent_in_narrow_numbers():
 
 
 @pytest.mark.parametrize(
-    ("what", "index", "value", "message"),
+    "what, index, value, message",
     [
         (lambda m: m.norm.weight, 2, float("nan"), "conv2 channel 3: the batch norm gain is not"),
         (lambda m: m.norm.bias, 0, float("inf"), "stem0 channel 3: the batch norm shift is not"),
@@ -146,7 +147,7 @@ def test_refusals_name_layer_and_channel(model, what, index, value, message):
 @torch.no_grad()
 def test_a_live_channel_of_hardly_any_gain_is_refused(model):
     model.layers[1].norm.weight[4], model.layers[1].norm.bias[4] = 1e-6, 5
-    with pytest.raises(ExportError, match="conv1 channel 4: .* it takes"):
+    with pytest.raises(ExportError, match=r"conv1 channel 4: .* it takes"):
         export(model, TINY)
 
 
@@ -158,7 +159,7 @@ def test_other_refusals(model):
         export(model, TINY)
     readout.bias[1] = 0
     model.layers[1].agmm.alpha[2] = 1e6
-    with pytest.raises(ExportError, match="conv1: the AGMM factor, .* may need .* use --gain"):
+    with pytest.raises(ExportError, match=r"conv1: the AGMM factor, .* may need .* use --gain"):
         export(model, TINY)
     with pytest.raises(ExportError, match="frozen gains need calibration images"):
         export(model, TINY, gain="frozen")
@@ -228,7 +229,7 @@ def test_command_line_errors_overwrite_nothing(checkpoint, tmp_path, capsys):
     ):
         assert main([str(path), "-o", str(target)]) == 2
         error = capsys.readouterr().err
-        assert error.startswith("export.py: ")
+        assert error.startswith("error: ")
         assert error.count("\n") == 1
         assert message in error
         assert target.read_text() == "precious"

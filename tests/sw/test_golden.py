@@ -35,7 +35,8 @@ def convolve(layer, weights, pixels):
     result = np.zeros((len(weights), out_height, out_width), int)
     for o, y, x in np.ndindex(result.shape):
         for c, ky, kx in product(range(len(pixels)), *[range(layer.kernel)] * 2):
-            row, column = y * layer.stride + ky - layer.padding, x * layer.stride + kx - layer.padding
+            row = y * layer.stride + ky - layer.padding
+            column = x * layer.stride + kx - layer.padding
             if 0 <= row < height and 0 <= column < width:
                 result[o, y, x] += int(weights[o][c][ky][kx]) * int(pixels[c][row][column])
     return result
@@ -118,7 +119,9 @@ def changed(image, index, **changes):
     return replace(image, layers=tuple(layers))
 
 
-@pytest.mark.parametrize("network", [TINY, POOLED, TINY.replace(tau=0.0, T=1)], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "network", [TINY, POOLED, TINY.replace(tau=0.0, T=1)], ids=lambda network: network.name
+)
 @pytest.mark.parametrize("kind", ["exact", "frozen", "vanilla"])
 def test_equals_plain_loops_at_every_boundary(network, kind):
     neuron = "vanilla" if kind == "vanilla" else "agmm"
@@ -229,7 +232,7 @@ def test_frames_of_another_shape_or_type_are_refused():
 def test_command_line(tmp_path, capsys):
     path = tmp_path / "digits.bsnn"
     save(random_image(digits()), path)
-    assert main(["--model", str(path), "--data", "digits", "--limit", "120"]) == 0
+    assert main(["--model", str(path), "--data", "digits", "--images", "120"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
     result = json.loads(lines[0])
@@ -242,11 +245,11 @@ def test_command_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "arguments, message",
     [
         (["--model", "none.bsnn", "--data", "digits"], "none.bsnn: no such image"),
         (["--model", "MODEL", "--data", "digits"], "tiny takes frames of (2, 9, 8) bytes"),
-        (["--model", "MODEL", "--data", "digits", "--limit", "0"], "--limit must be positive"),
+        (["--model", "MODEL", "--data", "digits", "--images", "0"], "--images must be at least 1"),
     ],
 )
 def test_command_line_errors(tmp_path, capsys, arguments, message):
@@ -255,6 +258,6 @@ def test_command_line_errors(tmp_path, capsys, arguments, message):
     assert main([str(path) if a == "MODEL" else a for a in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("golden: ")
+    assert captured.err.startswith("error: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1

@@ -40,7 +40,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    ("neuron", "gain", "mode"),
+    "neuron, gain, mode",
     [("agmm", "exact", "exact"), ("agmm", "frozen", "frozen"), ("vanilla", "exact", "none")],
 )
 def test_round_trip(tmp_path, neuron, gain, mode):
@@ -147,7 +147,7 @@ def test_wrong_checksum(path, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "message"),
+    "tensors, message",
     [
         ({"1__bias": None}, "missing tensor layers.1.bias"),
         ({"9__bias": np.zeros(2, np.int32)}, "unexpected tensor layers.9.bias"),

@@ -41,7 +41,7 @@ def test_next_walks_the_classes_as_the_hardware_does(convolution):
 
 
 @pytest.mark.parametrize(
-    ("convolution", "classes"),
+    "convolution, classes",
     [((28, 3, 1, 1), 3), ((14, 3, 2, 1), 3), ((13, 3, 2, 1), 2), ((9, 1, 1, 0), 1),
      ((16, 5, 1, 2), 5), ((9, 1, 2, 0), 2), ((1, 3, 1, 1), 1)],
 )

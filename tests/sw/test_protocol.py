@@ -47,7 +47,7 @@ def test_words_and_cycles_are_little_endian():
 @pytest.mark.parametrize("decode", [
     protocol.decode_info, protocol.decode_words, protocol.decode_cycles, protocol.check_status,
 ])
-@pytest.mark.parametrize(("reply", "message"), [
+@pytest.mark.parametrize("reply, message", [
     (b"", "no reply from the device"), (bytes([Status.UNKNOWN]), "the device answered UNKNOWN"),
     (bytes([Status.RANGE, 1, 2]), "the device answered RANGE"), (b"\x7f", "answered 0x7f"),
 ])

@@ -132,7 +132,7 @@ def test_other_neurons_other_steps_and_bf16(arch, tmp_path, neuron, capsys):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options, message",
     [
         (["--arch", "nonsense"], "nonsense"),
         (["--arch", "mine:nothing"], "mine"),
@@ -151,7 +151,7 @@ def test_errors_are_one_line_and_overwrite_nothing(options, message, arch, tmp_p
     default = [] if "--arch" in options or "--data" in options else ["--arch", arch]
     assert main([*default, "--out", str(old.parent), *options]) == 2
     error = capsys.readouterr().err.strip().splitlines()
-    assert len(error) == 1 and message in error[0] and error[0].startswith("train.py: ")
+    assert len(error) == 1 and message in error[0] and error[0].startswith("error: ")
     assert old.read_text() == "precious" and len(list(old.parent.iterdir())) == 1
 
 
