@@ -71,7 +71,11 @@ def _place_and_route(board, clock_generator, seed, folder, quiet):
         raise
     report = json.loads(Path(folder, "top.report.json").read_text())
     fmax = check_timing(report, clock_generator.frequency_hz)
-    return {"fmax_mhz": fmax, **resource_report(board, report, log.read_text())}
+    return {
+        "fmax_mhz": fmax,
+        **resource_report(board, report, log.read_text()),
+        "design": plan.digest().hex(),
+    }
 
 
 @contextlib.contextmanager

@@ -28,7 +28,10 @@ from sw.engine import ENGINES, EngineError
 from sw.golden import IntegerNetwork
 from sw.program import compile_program
 
-__all__ = ["SimulationError", "build", "main", "make_plan", "run", "simulate"]
+__all__ = [
+    "SimulationError", "build", "main", "make_plan", "run", "simulate",
+    "verilog_digest",
+]
 
 SIMULATORS = ("verilator", "icarus")
 
@@ -94,6 +97,11 @@ def _wake_icarus(verilog):
     )
 
 
+def verilog_digest(engine):
+    """What stands for the hardware in names of folders and in committed results."""
+    return hashlib.sha256(accelerator_verilog(engine).encode()).hexdigest()[:16]
+
+
 def build(engine, simulator="verilator", root=Path("build/sim")):
     """Compile the accelerator, or find it compiled. Returns the runner and its folder."""
     if simulator == "verilator":
@@ -101,8 +109,7 @@ def build(engine, simulator="verilator", root=Path("build/sim")):
     elif shutil.which("iverilog") is None:
         raise SimulationError("icarus is not installed: install the package iverilog")
     verilog = accelerator_verilog(engine)
-    digest = hashlib.sha256(verilog.encode()).hexdigest()[:16]
-    folder = Path(root).resolve() / f"{simulator}-{digest}"
+    folder = Path(root).resolve() / f"{simulator}-{verilog_digest(engine)}"
     runner = _PortsOnlyVerilator() if simulator == "verilator" else Icarus()
     arguments = dict(hdl_toplevel="accelerator", timescale=("1ns", "1ps"), build_dir=folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -223,8 +230,12 @@ def run(arguments):
     guesses = np.argmax(np.array(result.pop("logits")), axis=1)
     frames = result["frames"]
     return {
+        "command": f"python -m sim.run --model {arguments.model} --images {arguments.images}"
+        f" --sim {arguments.sim} --engine {arguments.engine}",
         "model": arguments.model,
+        "checksum": model.checksum,
         "engine": arguments.engine,
+        "verilog": verilog_digest(engine),
         "simulator": arguments.sim,
         **result,
         "boundaries": frames * len(plan.boundaries),

@@ -356,7 +356,9 @@ def _record(values, gains):
     total = 0
     for field in FIELDS:
         value = int(values.get(field.name, 0))
-        if not -(1 << (field.bits - 1)) <= value < 1 << field.bits:
+        # Only the row jump is signed; a start below zero wraps with the addresses.
+        top = 1 << (field.bits - (field.name == "row_jump"))
+        if not -(1 << (field.bits - 1)) <= value < top:
             raise EngineError(f"{field.name} is {value}, a layer record holds {field.bits} bits")
         total |= (value & ((1 << field.bits) - 1)) << (16 * field.word + field.shift)
     words = [total >> (16 * word) & 0xFFFF for word in range(field_words())]
