@@ -1,4 +1,4 @@
-"""Rewrites the layer record table of architecture.md from ``sw.program.FIELDS``.
+"""Rewrites the layer record table of architecture.md from ``sw.record.FIELDS``.
 
 Run it after a change of the record: ``python docs/layer_record.py``. Meanings are kept by name.
 """
@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from sw.program import FIELDS
+from sw.record import FIELDS
 
 __all__ = ["PAGE", "render"]
 

@@ -24,7 +24,8 @@ from hw.sequencer import Sequencer
 from hw.spikes import SpikeMemory
 from hw.writer import Writer
 from sw.formats import FRACTION, STEM_SHIFT
-from sw.program import Kind, Region, channel_slot_bits
+from sw.program import Region, channel_slot_bits
+from sw.record import Kind
 
 __all__ = ["Accelerator"]
 

@@ -103,7 +103,8 @@ BOARDS = {
             crystal_hz=12_000_000,
             clock_hz=24_000_000,
             pll=Ice40Pll,
-            synth_opts="-dsp",
+            # Without -device u, ABC would optimise for the delays of an HX.
+            synth_opts="-dsp -device u",
             nextpnr_opts="",
             cells={
                 "bram": "ICESTORM_RAM", "dsp": "ICESTORM_DSP", "spram": "ICESTORM_SPRAM",

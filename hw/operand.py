@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.record import layer_layout
-from sw.program import Kind, element_bits
+from sw.record import Kind, element_bits
 
 __all__ = ["Operand"]
 

@@ -2,7 +2,7 @@
 
 from amaranth.lib import data
 
-from sw.program import field_bits
+from sw.record import field_bits
 
 __all__ = ["layer_layout"]
 

@@ -7,14 +7,8 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostWrite
 from hw.memory import HostMemory
 from hw.record import layer_layout
-from sw.program import (
-    FIELDS,
-    Region,
-    element_bits,
-    field_words,
-    record_stride,
-    record_words,
-)
+from sw.program import Region
+from sw.record import FIELDS, element_bits, field_words, record_stride, record_words
 
 __all__ = ["Sequencer"]
 

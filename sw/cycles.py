@@ -1,7 +1,7 @@
 """The cycle model: how long the accelerator takes, exactly, known without running it."""
 
 from sw.layers import Conv, Readout, Stem
-from sw.program import record_words
+from sw.record import record_words
 
 __all__ = ["cycles_per_frame", "layer_cycles"]
 

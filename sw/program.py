@@ -16,11 +16,9 @@ from sw.bounds import bounds
 from sw.engine import EngineError
 from sw.layers import Conv, Network, Readout, Stem
 from sw.positions import Axis
+from sw.record import FIELDS, MAP_LIMIT, Kind, field_words, record_stride
 
-__all__ = [
-    "FIELDS", "Field", "Kind", "Program", "Region", "channel_slot_bits", "compile_program",
-    "element_bits", "field_bits", "field_words", "record_stride", "record_words", "region_words",
-]
+__all__ = ["Program", "Region", "channel_slot_bits", "compile_program", "region_words"]
 
 
 class Region(IntEnum):
@@ -34,97 +32,6 @@ class Region(IntEnum):
     PROGRAM = 5
 
 
-class Kind(IntEnum):
-    STEM = 0
-    CONV = 1
-    READOUT = 2
-
-
-@dataclass(frozen=True)
-class Field:
-    """One entry of a layer record: ``bits`` of it from bit ``shift`` of word ``word`` on."""
-
-    name: str
-    bits: int
-    word: int
-    shift: int
-
-
-def _pack(**widths):
-    """Place fields in order into 16-bit words; only those wider than a word cross a boundary."""
-    fields, word, used = [], 0, 0
-    for name, bits in widths.items():
-        if used and used + bits > 16:
-            word, used = word + 1, 0
-        fields.append(Field(name, bits, word, used))
-        used += bits
-        word, used = word + used // 16, used % 16
-    return tuple(fields)
-
-
-#: The layer record. Counts are stored as the last index (count - 1). Element addresses count bytes
-#: for the stem, spike words for a convolution and channels for the readout.
-FIELDS = _pack(
-    kind=2,
-    leak_shift=2,
-    pool=1,
-    exact_gain=1,
-    mean_next=1,  # the next layer needs the mean of what this one writes
-    stride=2,
-    padding=2,
-    kernel_last=3,
-    step_mask=16,  # one bit for each of the T time steps in use
-    start=32,  # element address of the first window's corner, padding included
-    row_jump=16,  # from the last element of a kernel row to the first of the next, signed
-    x_step=16,  # from one window to the next in x and in y
-    y_step=16,
-    in_height=7,
-    in_width=7,
-    depth_last=16,  # elements of one input pixel
-    tiles_last=16,  # tiles of pe output channels
-    channels=16,  # output channels; those beyond, up to a multiple of pe, stay silent
-    out_height_last=7,
-    out_width_last=7,
-    out_base=16,
-    weight_base=32,
-    channel_base=16,
-    mean_base=16,
-    mean_classes=6,  # position classes of the next layer: all, and along x
-    mean_classes_x=4,
-    mean_shift=5,  # of this layer's own mean, like the offset below
-    mean_low_y=4,
-    mean_middle_y=4,
-    mean_high_y=7,
-    mean_low_x=4,
-    mean_middle_x=4,
-    mean_high_x=7,
-    mean_offset=32,
-)
-
-#: Maps have at most this many rows and columns: coordinates of kernel taps take 7 bits.
-MAP_LIMIT = 120
-
-
-def field_bits(engine):
-    """Bits of each field that an engine keeps: addresses are no wider than its memories."""
-    element = element_bits(engine)
-    channel = (engine.channel_depth - 1).bit_length()
-    limits = dict(
-        step_mask=engine.lanes, start=element, row_jump=element, x_step=element, y_step=element,
-        depth_last=element, tiles_last=(max(engine.channel_depth // engine.pe, 2) - 1).bit_length(),
-        channels=channel + 1, out_base=(engine.spike_depth - 1).bit_length(),
-        weight_base=(engine.weight_depth - 1).bit_length(), channel_base=channel,
-        mean_base=(engine.mean_depth - 1).bit_length(),
-    )
-    return {field.name: min(field.bits, limits.get(field.name, 32)) for field in FIELDS}
-
-
-def element_bits(engine):
-    """Bits of an element address: of a byte, or of a channel of a spike word."""
-    places = max(engine.simd * engine.lanes // 8, engine.simd)
-    return (engine.spike_depth * places - 1).bit_length()
-
-
 def region_words(engine, region):
     """16-bit words of a memory: the addresses that the host may write."""
     return {
@@ -135,22 +42,6 @@ def region_words(engine, region):
         Region.SIGMOID: 2 * formats.INDEX_LIMIT,
         Region.PROGRAM: engine.layer_depth * record_stride(engine),
     }[region]
-
-
-def field_words():
-    """16-bit words of the fields of a layer record."""
-    last = FIELDS[-1]
-    return last.word + -(-(last.shift + last.bits) // 16)
-
-
-def record_words(engine):
-    """16-bit words of one layer record: the fields, then a gain or factor for each lane."""
-    return field_words() + engine.lanes
-
-
-def record_stride(engine):
-    """16-bit words from one layer record to the next in the program memory."""
-    return 1 << (record_words(engine) - 1).bit_length()
 
 
 @dataclass(frozen=True)

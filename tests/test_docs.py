@@ -10,8 +10,9 @@ import pytest
 from sw.cycles import layer_cycles
 from sw.engine import ENGINES
 from sw.networks import digits
-from sw.program import FIELDS, Region, record_words
+from sw.program import Region
 from sw.protocol import Opcode, Status
+from sw.record import FIELDS, record_words
 from tests.readme import PAGES, ROOT, anchors, blocks, commands, links, table
 
 README = (ROOT / "README.md").read_text()

@@ -7,7 +7,8 @@ from amaranth.lib import data
 from amaranth.sim import Simulator
 
 from sw.engine import Engine
-from sw.program import FIELDS, Region, field_bits, field_words, record_stride, record_words
+from sw.program import Region
+from sw.record import FIELDS, field_bits, field_words, record_stride, record_words
 
 #: Share of cycles in which a side is willing.
 FLOWS, STALLS = 1.0, 0.5

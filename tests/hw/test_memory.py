@@ -18,7 +18,8 @@ from sw.engine import Engine
 from sw.formats import INDEX_LIMIT
 from sw.golden import IntegerNetwork
 from sw.layers import Conv, Network, Readout, Shape, Stem
-from sw.program import Region, compile_program, record_stride
+from sw.program import Region, compile_program
+from sw.record import record_stride
 from tests.hw.support import (
     FLOWS,
     difference,

@@ -7,7 +7,7 @@ import pytest
 
 from hw.operand import Operand
 from sw.engine import Engine
-from sw.program import Kind
+from sw.record import Kind
 from tests.hw.support import DEPTHS, LONG, SMALL, WIDE, difference, shape, simulate
 
 ENGINES = [SMALL, WIDE, LONG, Engine(pe=4, simd=32, lanes=1, **DEPTHS)]

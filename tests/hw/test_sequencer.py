@@ -13,7 +13,8 @@ from hw.writer import Writer
 from sw.cycles import layer_cycles
 from sw.engine import Engine
 from sw.layers import Conv, Network, Readout, Shape, Stem
-from sw.program import FIELDS, Region, compile_program, field_bits
+from sw.program import Region, compile_program
+from sw.record import FIELDS, field_bits
 from tests.hw.support import DEPTHS, SMALL, WIDE, difference, host_write, records, shape, simulate
 from tests.support import random_image
 

@@ -5,57 +5,14 @@ import random
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import connect
-from amaranth.sim import Simulator
 
 from hw.uart import DIVISOR_MIN, UART, BaudError, Receiver, Transmitter, divisor_for
+from tests.hw.support import simulate, sink, source
 
 OCTETS = [0x00, 0xFF, 0x55, 0xAA, 0x01, 0x80, *random.Random(0).randbytes(6)]
 
 #: Share of cycles in which a side is willing.
 NEVER_STALLS, STALLS = 1.0, 0.02
-
-
-def simulate(design, *testbenches):
-    sim = Simulator(design)
-    sim.add_clock(1e-6)
-    for testbench in testbenches:
-        sim.add_testbench(testbench)
-    sim.run()
-
-
-def source(stream, octets, willing):
-    """Offers ``octets``, each after a random wait."""
-    rng = random.Random(1)
-
-    async def testbench(ctx):
-        for octet in octets:
-            while rng.random() >= willing:
-                await ctx.tick()
-            ctx.set(stream.payload, octet)
-            ctx.set(stream.valid, 1)
-            await ctx.tick().until(stream.ready)
-            ctx.set(stream.valid, 0)
-
-    return testbench
-
-
-def sink(stream, received, cycles, willing=NEVER_STALLS):
-    """Takes bytes for ``cycles`` cycles; between valid and ready nothing may change."""
-    rng = random.Random(2)
-
-    async def testbench(ctx):
-        offered = None
-        for _ in range(cycles):
-            ready = rng.random() < willing
-            ctx.set(stream.ready, ready)
-            *_, valid, payload = await ctx.tick().sample(stream.valid, stream.payload)
-            if offered is not None:
-                assert (valid, payload) == (1, offered)
-            offered = payload if valid and not ready else None
-            if valid and ready:
-                received.append(payload)
-
-    return testbench
 
 
 def line_driver(line, bits, cycles_per_bit):
@@ -215,7 +172,7 @@ def test_echo_through_a_second_uart(source_willing):
     m.d.comb += [far.rx_line.eq(near.tx_line), near.rx_line.eq(far.tx_line)]
     connect(m, far.rx, far.tx)
     received = []
-    simulate(m, source(near.tx, OCTETS, source_willing), sink(near.rx, received, 5000))
+    simulate(m, source(near.tx, OCTETS, source_willing), sink(near.rx, received, 5000, NEVER_STALLS))
     assert received == OCTETS
 
 

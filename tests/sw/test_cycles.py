@@ -8,7 +8,7 @@ from sw.cycles import cycles_per_frame, layer_cycles
 from sw.engine import ENGINES, Engine
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.networks import digits, fashion_mnist
-from sw.program import record_words
+from sw.record import record_words
 
 ENGINE = Engine(pe=4, simd=8, lanes=4, weight_depth=64, spike_depth=64, channel_depth=64,
                 mean_depth=64)

@@ -77,7 +77,9 @@ def test_the_search_ends_with_advice(nothing_installed, monkeypatch):
         load("fashion-mnist", "train", nothing_installed)
 
 
-@pytest.mark.parametrize("content", [b"", b"not gzip", gzip.compress(b"\0\0\x08\x03short", mtime=0)])
+@pytest.mark.parametrize(
+    "content", [b"", b"not gzip", gzip.compress(b"\0\0\x08\x03short", mtime=0)]
+)
 def test_a_damaged_file_is_named(nothing_installed, content):
     write_dataset(nothing_installed, packed=True)
     (nothing_installed / "train-images-idx3-ubyte.gz").write_bytes(content)

@@ -10,19 +10,8 @@ from sw import formats
 from sw.bounds import bounds
 from sw.engine import ENGINES, Engine, EngineError
 from sw.layers import Conv, Network, Readout, Shape, Stem
-from sw.program import (
-    FIELDS,
-    MAP_LIMIT,
-    Kind,
-    Region,
-    channel_slot_bits,
-    compile_program,
-    field_bits,
-    field_words,
-    record_stride,
-    record_words,
-    region_words,
-)
+from sw.program import Region, channel_slot_bits, compile_program, region_words
+from sw.record import FIELDS, MAP_LIMIT, Kind, field_bits, field_words, record_stride, record_words
 from tests.support import random_frames, random_image
 
 NETWORK = Network(

@@ -1,0 +1,60 @@
+"""Committed results of long runs still speak for the sources beside them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hw.boards import BOARDS
+from hw.build import prepare
+from sim.run import verilog_digest
+from sw import image
+from sw.cycles import cycles_per_frame
+from sw.engine import ENGINES
+
+ROOT = Path(__file__).parents[1]
+BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
+EQUALITY = ROOT / "results" / "equality.json"
+
+
+def stale_build(report):
+    """Why a build report no longer describes the sources, or None."""
+    board = BOARDS[report["board"]]
+    clock_generator = board.clock_generator(round(report["clock_mhz"] * 1e6))
+    plan = prepare(board, clock_generator, report["seed"])
+    if plan.digest().hex() != report["design"]:
+        return f"the design has changed: run {report['command']}, then copy its report.json here"
+    network = image.load(ROOT / "models" / f"{report['model']}.bsnn").network
+    if report["cycles_per_frame"] != cycles_per_frame(network, board.engine):
+        return "the cycle model has changed"
+    return None
+
+
+def stale_run(run):
+    """Why a simulation no longer describes the sources, or None."""
+    if image.load(ROOT / run["model"]).checksum != run["checksum"]:
+        return f"{run['model']} has changed: run {run['command']} --json"
+    if verilog_digest(ENGINES[run["engine"]]) != run["verilog"]:
+        return f"the hardware has changed: run {run['command']} --json"
+    return None
+
+
+def test_there_is_a_build_for_every_board():
+    assert {path.name.split("-fashion")[0] for path in BUILDS} == set(BOARDS)
+
+
+@pytest.mark.parametrize("path", BUILDS, ids=lambda path: path.stem)
+def test_builds_are_of_these_sources(path):
+    report = json.loads(path.read_text())
+    assert stale_build(report) is None
+    assert report["fmax_mhz"] >= report["clock_mhz"]
+    assert stale_build({**report, "seed": report["seed"] + 1})
+
+
+@pytest.mark.parametrize("run", json.loads(EQUALITY.read_text()), ids=lambda run: run["command"])
+def test_simulations_are_of_these_sources(run):
+    assert stale_run(run) is None
+    assert run["differences"] == []
+    assert run["cycles_per_frame"] == run["cycle_model"]
+    assert stale_run({**run, "verilog": "0"})
+    assert stale_run({**run, "checksum": "0"})
