@@ -172,7 +172,11 @@ def test_echo_through_a_second_uart(source_willing):
     m.d.comb += [far.rx_line.eq(near.tx_line), near.rx_line.eq(far.tx_line)]
     connect(m, far.rx, far.tx)
     received = []
-    simulate(m, source(near.tx, OCTETS, source_willing), sink(near.rx, received, 5000, NEVER_STALLS))
+    simulate(
+        m,
+        source(near.tx, OCTETS, source_willing),
+        sink(near.rx, received, 5000, NEVER_STALLS),
+    )
     assert received == OCTETS
 
 
