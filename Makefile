@@ -47,9 +47,10 @@ $(ENV): pyproject.toml constraints.txt
 lint: $(ENV)
 	$(VENV)/bin/ruff check .
 
-# Files, not single tests, go to the workers: tests of a file share simulations and builds.
+# Files, not single tests, go to the workers: tests of a file share simulations and builds. Each
+# worker has one core, so PyTorch takes one thread.
 test: lint
-	$(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 train: $(ENV)
 	$(RUN) sw/train.py $(ARGS)
