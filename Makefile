@@ -34,13 +34,14 @@ help:
 
 env: $(ENV)
 
-# An environment of another Python is not reused: venv --clear starts over.
+# A half-made environment is not reused: venv --clear starts over.
 $(ENV): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
 		{ echo 'error: $(PYTHON) not found: install Python 3.11 or name yours, PYTHON=...'; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'error: $(PYTHON) is older than Python 3.11'; exit 1; }
-	test -x $(RUN) || $(PYTHON) -m venv --clear $(VENV)
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
+		{ rm -rf $(VENV); echo 'error: no environment: install python3.11-venv'; exit 1; }
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 

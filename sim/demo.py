@@ -6,6 +6,7 @@ accelerator's Verilog is simulated, and the clock frequency is what place-and-ro
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ def _stage(number, verb, rest, seconds):
 
 def _train(folder):
     """Train with the trainer's defaults. Returns the checkpoint's path and the training log."""
+    # The trainer keeps finished runs; this one is the demo's own.
+    shutil.rmtree(folder, ignore_errors=True)
     result = trainer.train(trainer.parse(["--data", "digits", "--out", str(folder)]))
     log = Path(result["log"]).read_text().splitlines()
     return result["checkpoint"], [json.loads(line) for line in log]

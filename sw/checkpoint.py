@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 
 from sw.layers import Network
 from sw.model import SpikingNetwork
@@ -40,9 +40,12 @@ def save_checkpoint(path, model, optimizer=None, **info):
     }
     header = {"format": FORMAT, "network": model.network.to_dict(), **info}
     path = Path(path)
-    unfinished = path.with_name(path.name + ".tmp")
-    save_file(tensors, unfinished, {"agamemnon": json.dumps(header)})
-    os.replace(unfinished, path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(serialise(tensors, {"agamemnon": json.dumps(header)}))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def load_checkpoint(path):

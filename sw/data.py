@@ -3,6 +3,7 @@
 import gzip
 import os
 import tempfile
+import zlib
 from pathlib import Path
 from urllib.error import URLError
 
@@ -92,7 +93,9 @@ def _read_idx(path):
             plain = Path(scratch) / path.name
             plain.write_bytes(gzip.decompress(packed.read_bytes()))
             return read_sn3_pascalvincent_tensor(plain)
-    except (OSError, EOFError, ValueError, AssertionError, KeyError, RuntimeError) as error:
+    except (
+        OSError, EOFError, ValueError, AssertionError, KeyError, RuntimeError, zlib.error,
+    ) as error:
         raise DataError(f"{path}: not a readable idx file ({error})") from error
 
 

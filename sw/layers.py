@@ -5,6 +5,7 @@ program of the accelerator, the cycle model and the reports. Shapes are channels
 """
 
 from dataclasses import asdict, dataclass, field, fields, replace
+from math import isfinite
 
 __all__ = ["Conv", "LayerError", "Network", "Readout", "Shape", "Stem"]
 
@@ -130,10 +131,11 @@ class Network:
         object.__setattr__(self, "layers", tuple(self.layers))
         if self.neuron not in NEURONS:
             raise LayerError(f"{self.name}: neuron must be one of {NEURONS}, got {self.neuron!r}")
-        if not 1 <= self.T <= 16:
-            raise LayerError(f"{self.name}: T must be 1 to 16, got {self.T}")
         if self.tau not in LEAKS:
             raise LayerError(f"{self.name}: tau must be one of {tuple(LEAKS)}, got {self.tau}")
+        self._check_numbers()
+        if type(self.T) is not int or not 1 <= self.T <= 16:
+            raise LayerError(f"{self.name}: T must be 1 to 16, got {self.T}")
         kinds = [type(layer) for layer in self.layers]
         if len(kinds) < 2 or kinds != [Stem, *[Conv] * (len(kinds) - 2), Readout]:
             raise LayerError(f"{self.name}: layers must be one Stem, then Conv, then one Readout")
@@ -143,6 +145,24 @@ class Network:
                     f"{self.name}: layer {index} has an input of {shape.height} x {shape.width}:"
                     " too many strides or pools before it"
                 )
+
+    def _check_numbers(self):
+        """Whole numbers where sizes are meant, finite positive ones for threshold and beta."""
+        if not isinstance(self.name, str) or not self.name or set(self.name) & set("/\\\0"):
+            raise LayerError(f"name must be a word fit for a file name, got {self.name!r}")
+        sizes = {f"input {key}": n for key, n in asdict(self.input).items()}
+        for index, layer in enumerate(self.layers):
+            sizes |= {f"layer {index} {key}": n for key, n in asdict(layer).items()}
+        for name, value in sizes.items():
+            low = 0 if name.endswith("padding") else 1
+            if type(value) is not int or value < low:
+                raise LayerError(
+                    f"{self.name}: {name} must be a whole number from {low} on, got {value!r}"
+                )
+        for name in ("v_threshold", "beta"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not (isfinite(value) and value > 0):
+                raise LayerError(f"{self.name}: {name} must be a positive number, got {value!r}")
 
     @property
     def shapes(self):

@@ -1,6 +1,8 @@
 """The networks that ship with the project, and the way to bring your own."""
 
+import importlib.machinery
 import importlib.util
+import sys
 from pathlib import Path
 
 from sw.layers import Conv, LayerError, Network, Readout, Shape, Stem
@@ -43,13 +45,31 @@ def load(arch):
         )
     if not Path(path).is_file():
         raise LayerError(f"--arch {arch}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    if function is None:
-        raise LayerError(f"--arch {arch}: {path} defines no {name}")
-    network = function()
+    network = _call(path, name)
     if not isinstance(network, Network):
         raise LayerError(f"--arch {arch}: {name}() must return a sw.layers.Network")
     return network
+
+
+def _call(path, name):
+    """Result of function ``name`` of the Python file ``path``; all that goes wrong is one line."""
+    module_name = f"agamemnon_arch_{Path(path).stem}"
+    loader = importlib.machinery.SourceFileLoader(module_name, path)
+    module = importlib.util.module_from_spec(
+        importlib.util.spec_from_loader(module_name, loader)
+    )
+    # As for a script: dataclasses look their module up, and its neighbours can be imported.
+    sys.modules[module_name] = module
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    try:
+        loader.exec_module(module)
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise LayerError(f"{path} defines no function {name}")
+        return function()
+    except LayerError:
+        raise
+    except Exception as error:
+        raise LayerError(f"{path}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)

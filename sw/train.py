@@ -19,7 +19,7 @@ from sw import networks
 from sw.checkpoint import CheckpointError, load_checkpoint, load_model, save_checkpoint
 from sw.data import DATASETS, DataError, augment, load
 from sw.layers import NEURONS, LayerError
-from sw.model import SpikingNetwork, binary_weights
+from sw.model import SpikingNetwork
 from sw.plots import plot_curves
 
 __all__ = ["TrainingError", "evaluate", "main", "train"]
@@ -85,6 +85,8 @@ def parse(argv=None):
         args.epochs = {"digits": 20, "fashion-mnist": 16}[args.data]
     if min(args.epochs, args.batch) < 1 or not args.lr > 0:
         raise TrainingError("--epochs, --batch and --lr must be positive")
+    if not 0 <= args.seed < 1 << 32:
+        raise TrainingError(f"--seed must be 0 to {(1 << 32) - 1}, got {args.seed}")
     return args
 
 
@@ -119,8 +121,13 @@ def evaluate(model, images, labels, batch=500):
     return correct / len(labels), (rates / len(labels)).tolist()
 
 
+def weight_signs(model):
+    """Signs of the weights between stem and readout, binary or not, True for +1."""
+    return [layer.conv.weight.detach() >= 0 for layer in model.layers[1:-1]]
+
+
 def flip_ratio(before, after):
-    """Share of binary weights whose sign differs (eq. 8); 0 for a network without any."""
+    """Share of weights whose sign differs (eq. 8); 0 for a network without a Conv."""
     flips = sum((a != b).sum().item() for a, b in zip(before, after, strict=True))
     return flips / max(1, sum(a.numel() for a in before))
 
@@ -132,8 +139,7 @@ def train_epoch(model, optimizer, images, labels, args, epoch):
     generator = torch.Generator().manual_seed(args.seed * 1_000_003 + epoch)
     steps = max(1, len(labels) // args.batch)
     order = torch.randperm(len(labels), generator=generator)[: steps * args.batch]
-    binary = binary_weights(model)
-    first = signs = [layer.signs for layer in binary]
+    first = signs = weight_signs(model)
     loss_sum = correct = flips = 0
     progress = tqdm(
         order.split(args.batch), f"epoch {epoch + 1}/{args.epochs}", leave=False, disable=None
@@ -158,7 +164,7 @@ def train_epoch(model, optimizer, images, labels, args, epoch):
 
         loss_sum += loss.item() * len(y)
         correct += (logits.mean(0).argmax(1) == y).sum().item()
-        signs, before = [layer.signs for layer in binary], signs
+        signs, before = weight_signs(model), signs
         flips += flip_ratio(before, signs)
         progress.set_postfix(loss=f"{loss.item():.3f}")
     return {
@@ -187,6 +193,11 @@ def train(args):
             f"{network.name} takes images of {shape}, {args.data} has"
             f" {tuple(train_set[0].shape[1:])}: choose --data or --arch"
         )
+    classes, outputs = train_set[1].max().item() + 1, network.layers[-1].channels
+    if classes > outputs:
+        raise TrainingError(
+            f"{network.name} has {outputs} outputs, {args.data} has {classes} classes"
+        )
     model.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, args.lr)
     groups = optimizer.state_dict()["param_groups"]
@@ -195,8 +206,14 @@ def train(args):
 
     name = f"{network.name}-{network.neuron}-T{network.T}-s{args.seed}"
     out = Path(args.out or Path("runs") / name)
-    out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / "checkpoint.safetensors", out / "log.jsonl"
+    if checkpoint.exists() and not args.resume:
+        raise TrainingError(f"{out} holds a run: --resume {checkpoint}, or choose another --out")
+    if len(history) >= args.epochs:
+        raise TrainingError(
+            f"{args.resume} has {len(history)} of {args.epochs} epochs: give more --epochs"
+        )
+    out.mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in vars(args).items() if key not in ("out", "resume", "json")}
     for epoch in range(len(history), args.epochs):
         start = time.perf_counter()

@@ -78,7 +78,8 @@ def test_the_search_ends_with_advice(nothing_installed, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not gzip", gzip.compress(b"\0\0\x08\x03short", mtime=0)]
+    "content", [b"", b"not gzip", gzip.compress(b"\0\0\x08\x03short", mtime=0),
+                gzip.compress(bytes(999), mtime=0)[:10] + bytes(20)]
 )
 def test_a_damaged_file_is_named(nothing_installed, content):
     write_dataset(nothing_installed, packed=True)
