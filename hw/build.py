@@ -133,6 +133,14 @@ def build(board, image, *, clock_hz=None, seed=1, out=Path("build"), command="",
     return report
 
 
+def _megahertz(text):
+    """A clock of the command line, for argparse."""
+    value = float(text)
+    if not 0 < value < 1000:
+        raise argparse.ArgumentTypeError(f"{text} is no clock in MHz")
+    return value
+
+
 def parse(argv=None):
     parser = argparse.ArgumentParser(
         prog="python -m hw.build",
@@ -143,7 +151,7 @@ def parse(argv=None):
     add("board", help="which board")
     add("--model", type=Path, default=DEFAULT_MODEL, metavar="FILE",
         help=f"network image of the report (default: {DEFAULT_MODEL})")
-    add("--clock", type=float, metavar="MHZ", help="of the design (default: the board's)")
+    add("--clock", type=_megahertz, metavar="MHZ", help="of the design (default: the board's)")
     add("--seed", type=int, default=1, help="of placement (default: 1)")
     add("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
     add("--json", action="store_true", help="end with the report on stdout, in one line")

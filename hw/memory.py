@@ -9,7 +9,6 @@ from hw.bus import HostWrite
 __all__ = ["HostMemory", "WeightMemory"]
 
 BANK = 16
-SPRAM_DEPTH = 16384
 
 
 class HostMemory(wiring.Component):

@@ -116,7 +116,9 @@ def build(engine, simulator="verilator", root=Path("build/sim")):
     source = folder / "accelerator.v"
     if simulator == "icarus":
         verilog = _wake_icarus(verilog)
-    source.write_text(verilog)
+    # Simulators compile anew what is newer than they are.
+    if not source.exists() or source.read_text() != verilog:
+        source.write_text(verilog)
     sources = [source]
     if simulator == "verilator":
         control = folder / "ports.vlt"

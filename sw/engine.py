@@ -11,6 +11,14 @@ class EngineError(ValueError):
     """An engine that cannot be built, or a network that does not fit one."""
 
 
+#: What the hardware can address and carry: a layer number is a byte, membranes are two bits wider
+#: than a current of at most 18.
+_LIMITS = (
+    ("weight_depth", 2, 1 << 20), ("spike_depth", 2, 1 << 16), ("channel_depth", 4, 1 << 16),
+    ("mean_depth", 2, 1 << 16), ("layer_depth", 2, 255), ("current_width", 8, 18),
+)
+
+
 def _is_power_of_two(value):
     return value > 0 and value & (value - 1) == 0
 
@@ -50,6 +58,9 @@ class Engine:
             raise EngineError(f"simd must be at least pe and 8, got pe={self.pe} simd={self.simd}")
         if self.simd * self.lanes < 32 or self.lanes > 16:
             raise EngineError("simd * lanes must be at least 32, and lanes at most 16")
+        for name, low, high in _LIMITS:
+            if not low <= getattr(self, name) <= high:
+                raise EngineError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
         if self.pe < 4:
             raise EngineError(f"pe must be at least 4, got {self.pe}")
 

@@ -3,7 +3,8 @@
 The sum of a convolution's outputs is linear in its input spikes: a spike at (y, x) adds the weights
 of those taps that place an output inside the map. Along one axis that set of taps depends only on
 whether the spike is near the first border, near the last, or in between, where it repeats with the
-stride. A handful of classes an axis (three for a 3 x 3 kernel) therefore describe every position.
+stride. A handful of classes an axis (three for a 3 x 3 kernel with padding, five without) therefore
+describe every position.
 """
 
 from dataclasses import dataclass

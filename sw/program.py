@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 from sw import formats
-from sw.bounds import bounds
+from sw.bounds import ExportError, bounds, check
 from sw.engine import EngineError
 from sw.layers import Conv, Network, Readout, Stem
 from sw.positions import Axis
@@ -88,6 +88,9 @@ class Program:
             return words.reshape(-1, bank)[:, :2].copy().view("<i4").ravel()
         bits = np.unpackbits(words.view(np.uint8), bitorder="little")
         maps = bits.reshape(shape.height, shape.width, -1, engine.lanes)
+        silent = maps.sum() - maps[:, :, : shape.channels, : self.network.T].sum()
+        if silent:
+            raise EngineError(f"{silent} spikes in channels or steps that layer {index} has not")
         maps = maps[:, :, : shape.channels, : self.network.T]
         return np.ascontiguousarray(np.transpose(maps, (3, 2, 0, 1)))
 
@@ -168,8 +171,12 @@ def _allocate(network, engine):
 
 
 def _check_widths(image, engine):
-    """Refuse an image whose proven bounds exceed the widths of this engine."""
+    """Refuse an image whose proven bounds exceed the formats or the widths of this engine."""
     network = image.network
+    try:
+        check(image)
+    except ExportError as error:
+        raise EngineError(f"{network.name} does not fit: {error}") from error
     if engine.lanes < network.T:
         raise EngineError(
             f"{network.name} does not fit: T={network.T} needs as many lanes, the engine has"
@@ -242,7 +249,7 @@ def _mean_fields(layer, shape):
     )
 
 
-def _record(values, gains):
+def _record(layer, values, gains):
     """One record, as 16-bit words. Raises EngineError for a value that its field cannot hold."""
     total = 0
     for field in FIELDS:
@@ -250,7 +257,10 @@ def _record(values, gains):
         # Only the row jump is signed; a start below zero wraps with the addresses.
         top = 1 << (field.bits - (field.name == "row_jump"))
         if not -(1 << (field.bits - 1)) <= value < top:
-            raise EngineError(f"{field.name} is {value}, a layer record holds {field.bits} bits")
+            raise EngineError(
+                f"{layer} does not fit: its record would need {field.name} = {value}, and holds"
+                f" {field.bits} bits"
+            )
         total |= (value & ((1 << field.bits) - 1)) << (16 * field.word + field.shift)
     words = [total >> (16 * word) & 0xFFFF for word in range(field_words())]
     return np.concatenate([np.array(words, np.uint16), _to_words(gains, 16)])
@@ -338,9 +348,9 @@ def compile_program(image, engine):
                 f" {depth}"
             )
     program = np.zeros((len(records), record_stride(engine)), np.uint16)
-    for row, (values, gains) in zip(program, records, strict=True):
-        words = _record(values, gains)
-        row[: len(words)] = words
+    for index, (values, gains) in enumerate(records):
+        words = _record(f"{network.name}: {network.layer_name(index)}", values, gains)
+        program[index, : len(words)] = words
     return Program(
         engine=engine,
         network=network,

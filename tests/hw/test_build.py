@@ -265,3 +265,11 @@ def test_clock_of_the_crystal_needs_no_pll():
 def test_every_board_has_an_engine():
     assert BOARDS.keys() == ENGINES.keys()
     assert all(issubclass(kind, ValueError) for kind in (EngineError, ClockError))
+
+
+@pytest.mark.parametrize("clock", ["nan", "inf", "0", "-5", "fast"])
+def test_a_clock_that_is_none_is_refused(clock, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        hw.build.parse(["icebreaker", f"--clock={clock}"])
+    assert stopped.value.code == 2
+    assert "--clock" in capsys.readouterr().err

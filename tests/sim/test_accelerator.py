@@ -1,5 +1,6 @@
 """The whole accelerator, as Verilog, against the golden model: every boundary, every cycle."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +66,7 @@ def test_another_folding_equals_golden():
     assert differences(image, image, WIDE) == []
 
 
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus is a system package")
 def test_icarus_equals_golden():
     image = random_image(PLAIN)
     assert differences(image, image, SMALL, frames=1, simulator="icarus") == []

@@ -148,12 +148,12 @@ def test_inputs_and_outputs_never_share_a_word(program):
 
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_unpack_boundary_inverts_the_packing(program, index):
-    """Pack spikes channel by channel, as the writer does, with noise where nothing is stored."""
+    """Pack spikes channel by channel, as the writer does, and nothing where nothing is."""
     engine, shape = program.engine, NETWORK.shapes[index + 1]
     rng = np.random.default_rng(index)
     spikes = rng.integers(0, 2, (NETWORK.T, shape.channels, shape.height, shape.width), np.uint8)
     _, count = program.boundary_words(index)
-    words = rng.integers(0, 1 << 16, count, np.uint16)
+    words = np.zeros(count, np.uint16)
     per_pixel = -(-shape.channels // engine.simd) * engine.simd
     for t, c, y, x in np.ndindex(spikes.shape):
         place = ((y * shape.width + x) * per_pixel + c) * engine.lanes + t
@@ -162,6 +162,11 @@ def test_unpack_boundary_inverts_the_packing(program, index):
     assert np.array_equal(program.unpack_boundary(index, words), spikes)
     spikes[1, 2, 0, 0] ^= 1
     assert not np.array_equal(program.unpack_boundary(index, words), spikes)
+    padding = per_pixel > shape.channels or engine.lanes > NETWORK.T
+    if padding:
+        words[:] = 0xFFFF
+        with pytest.raises(EngineError, match=f"spikes in channels or steps that layer {index}"):
+            program.unpack_boundary(index, words)
 
 
 def test_unpack_boundary_reads_logits(program):
