@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostWrite
 from hw.memory import HostMemory
 from hw.record import layer_layout
+from sw.cycles import GAIN_STEP_CYCLES
 from sw.formats import (
     FACTOR_BITS,
     GAIN_FRACTION,
@@ -132,8 +133,6 @@ class Gain(wiring.Component):
     totals : held while busy.
     """
 
-    STEP_CYCLES = FACTOR_BITS + 3
-
     def __init__(self, engine):
         self.engine = engine
         super().__init__({
@@ -149,7 +148,7 @@ class Gain(wiring.Component):
 
     def cycles(self):
         """Cycles that busy lasts after start."""
-        return self.STEP_CYCLES * self.engine.lanes
+        return GAIN_STEP_CYCLES * self.engine.lanes
 
     def model(self, totals, offset, shift, factors, table=None):
         """Gains of the given totals; ``table`` defaults to the sigmoid."""
@@ -172,7 +171,7 @@ class Gain(wiring.Component):
         )
         wiring.connect(m, wiring.flipped(self.host), sigmoid.host)
         step = Signal(range(engine.lanes + 1))
-        phase = Signal(range(self.STEP_CYCLES))
+        phase = Signal(range(GAIN_STEP_CYCLES))
         scaled = Signal(signed(16))
         factor = Signal(FACTOR_BITS)
         product = Signal(signed(18))
@@ -219,7 +218,7 @@ class Gain(wiring.Component):
                 m.d.sync += [
                     factor.eq(factor >> 1), product.eq(Mux(sign, following, following >> 1)),
                 ]
-            with m.Elif(phase == self.STEP_CYCLES - 1):
+            with m.Elif(phase == GAIN_STEP_CYCLES - 1):
                 m.d.comb += [turn.eq(1), entry.eq(sigmoid.data)]
                 m.d.sync += [phase.eq(0), step.eq(step + 1)]
                 with m.If(step == engine.lanes - 1):

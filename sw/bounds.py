@@ -194,8 +194,9 @@ def bounds(image):
 
 
 def check(image, current_width=CURRENT_WIDTH):
-    """Refuse, with an ExportError, an image that some input could drive out of its widths."""
-    for index, bound in enumerate(bounds(image)):
+    """The bounds of an image; refuses, with an ExportError, one that some input could overflow."""
+    proven = bounds(image)
+    for index, bound in enumerate(proven):
         for what, bits, limit, why in (
             ("currents", bound.current, current_width, "fewer inputs or a larger batch norm gain"),
             ("the threshold", bound.threshold, formats.THRESHOLD_BITS, "a larger batch norm gain"),
@@ -223,3 +224,4 @@ def check(image, current_width=CURRENT_WIDTH):
                 f" table needs {bound.table} bits, the format has {formats.TABLE_BITS};"
                 " use --gain frozen or fewer channels"
             )
+    return proven

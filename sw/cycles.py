@@ -1,9 +1,13 @@
 """The cycle model: how long the accelerator takes, exactly, known without running it."""
 
+from sw.formats import FACTOR_BITS
 from sw.layers import Conv, Readout, Stem
 from sw.record import record_words
 
-__all__ = ["cycles_per_frame", "layer_cycles"]
+__all__ = ["GAIN_STEP_CYCLES", "cycles_per_frame", "layer_cycles"]
+
+#: An exact gain, for each time step: load, a multiplication bit by bit, look-up, store.
+GAIN_STEP_CYCLES = FACTOR_BITS + 3
 
 #: Pipeline from the last operand of a layer to the cycle that sees its last word written, by unit:
 #: memory, sums (array or MAC), bias; the LIF adds 2 and a cycle a lane, the writer one.
@@ -36,7 +40,7 @@ def layer_cycles(network, index, engine, exact_gain=True):
     if not isinstance(layer, Readout):
         drain += 2 + engine.lanes
     exact = exact_gain and isinstance(layer, Conv) and network.neuron == "agmm"
-    gain = 19 * engine.lanes if exact else 0
+    gain = GAIN_STEP_CYCLES * engine.lanes if exact else 0
     return record_words(engine) + _SETUP + gain + walk + drain
 
 

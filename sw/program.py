@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 from sw import formats
-from sw.bounds import ExportError, bounds, check
+from sw.bounds import ExportError, check
 from sw.engine import EngineError
 from sw.layers import Conv, Network, Readout, Stem
 from sw.positions import Axis
@@ -174,7 +174,7 @@ def _check_widths(image, engine):
     """Refuse an image whose proven bounds exceed the formats or the widths of this engine."""
     network = image.network
     try:
-        check(image)
+        proven = check(image)
     except ExportError as error:
         raise EngineError(f"{network.name} does not fit: {error}") from error
     if engine.lanes < network.T:
@@ -198,7 +198,7 @@ def _check_widths(image, engine):
             f"{network.name} does not fit: {len(network.layers)} layers, the engine's program holds"
             f" {engine.layer_depth}"
         )
-    for index, bound in enumerate(bounds(image)):
+    for index, bound in enumerate(proven):
         if bound.current_bits > engine.current_width:
             raise EngineError(
                 f"{network.name} does not fit: {network.layer_name(index)} needs currents of"

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from hw.agmm import Gain
 from hw.array import Array
 from hw.channels import Channels
 from hw.mac import Mac
 from hw.memory import HostMemory
 from hw.sequencer import Sequencer
 from hw.writer import Writer
-from sw.cycles import layer_cycles
+from sw.cycles import GAIN_STEP_CYCLES, layer_cycles
 from sw.engine import Engine
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.program import Region, compile_program
@@ -99,7 +98,7 @@ def run(program, first=0, count=None, words=None, extra=0, limit=60_000):
     count = len(layers) - first if count is None else count
     dut = Sequencer(engine)
     seen, fields, loads, result = [], [], [], {}
-    gain_cycles = Gain.STEP_CYCLES * engine.lanes + extra
+    gain_cycles = GAIN_STEP_CYCLES * engine.lanes + extra
 
     async def testbench(ctx):
         await host_write(ctx, dut.host, Region.PROGRAM,
