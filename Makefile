@@ -20,6 +20,7 @@ help:
 	@echo '  make demo                train on digits, export, simulate, build a bitstream, show all'
 	@echo '  make sim                 run the accelerator in simulation against the golden model'
 	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus] [BOARD=...]'
+	@echo '       [ARGS=--netlist: the gates that synthesis makes for the icebreaker]'
 	@echo '  make bitstream           place and route for a board; writes build/<board>/'
 	@echo '       [BOARD=icebreaker|ulx3s-85f] [MODEL=...] [SEED=1] [CLOCK=MHz]'
 	@echo '  make train               train a network [ARGS="--data fashion-mnist --T 2"]'

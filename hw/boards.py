@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import ClockDomain, Elaboratable, Module, Signal
+from amaranth.hdl import ClockDomain, Elaboratable, Module
 from amaranth.lib import io
-from amaranth.lib.wiring import connect
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from hw.clock import ClockGenerator, Ecp5Pll, Ice40Pll
-from hw.uart import UART, divisor_for
+from hw.device import Device
+from hw.uart import divisor_for
 from sw.engine import ENGINES
 
 __all__ = ["BOARDS", "Board", "Top"]
@@ -20,7 +20,7 @@ __all__ = ["BOARDS", "Board", "Top"]
 IGNORE_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Board:
     """What the build needs to know of a board.
 
@@ -57,14 +57,15 @@ class Board:
 
 
 class Top(Elaboratable):
-    """A whole design: clock, UART and accelerator on a board's pins.
+    """A whole design: a board's device, its clock and its pins.
 
-    LED 0 comes on when the UART has lost a byte, and stays on.
+    LED 0 comes on when the UART has lost a byte, and stays on until the next break.
     """
 
-    def __init__(self, board, clock_generator, accelerator):
-        self.board, self.clock_generator, self.accelerator = board, clock_generator, accelerator
-        self.divisor = divisor_for(clock_generator.frequency_hz, board.baud)
+    def __init__(self, board, clock_generator):
+        self.clock_generator = clock_generator
+        divisor = divisor_for(clock_generator.frequency_hz, board.baud)
+        self.device = Device(board.engine, divisor)
 
     def elaborate(self, platform):
         m = Module()
@@ -72,22 +73,15 @@ class Top(Elaboratable):
         m.domains.sync = sync = ClockDomain()
         m.d.comb += [sync.clk.eq(clock.clk), sync.rst.eq(clock.reset)]
 
-        m.submodules.uart = uart = UART(self.divisor)
-        m.submodules.accelerator = accelerator = self.accelerator
-        connect(m, uart.rx, accelerator.rx)
-        connect(m, accelerator.tx, uart.tx)
-
+        m.submodules.device = device = self.device
         pins = platform.request("uart", dir="-")
         m.submodules.rx_buffer = rx_buffer = io.Buffer("i", pins.rx)
         m.submodules.tx_buffer = tx_buffer = io.Buffer("o", pins.tx)
         m.submodules.led_buffer = led_buffer = io.Buffer("o", platform.request("led", 0, dir="-"))
-        lost = Signal()
-        with m.If(uart.error):
-            m.d.sync += lost.eq(1)
         m.d.comb += [
-            uart.rx_line.eq(rx_buffer.i),
-            tx_buffer.o.eq(uart.tx_line),
-            led_buffer.o.eq(lost),
+            device.rx_line.eq(rx_buffer.i),
+            tx_buffer.o.eq(device.tx_line),
+            led_buffer.o.eq(device.lost),
         ]
         return m
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hw.accelerator import Accelerator
 from hw.boards import BOARDS, IGNORE_COLLISIONS, Top
 from hw.clock import ClockError
 from hw.report import (
@@ -45,7 +44,7 @@ def find_board(name):
 def prepare(board, clock_generator, seed):
     """Amaranth's BuildPlan: the same files, byte for byte, for the same arguments."""
     return board.platform().prepare(
-        Top(board, clock_generator, Accelerator(board.engine)),
+        Top(board, clock_generator),
         emit_src=False,
         script_after_read=IGNORE_COLLISIONS,
         synth_opts=board.synth_opts,

@@ -8,7 +8,7 @@ import sysconfig
 import time
 from pathlib import Path
 
-__all__ = ["BuildError", "run_plan", "step", "tool_path"]
+__all__ = ["BuildError", "run_plan", "run_tool", "step", "tool_path"]
 
 #: What a tool does, for the progress lines; tools that are done at once go without.
 STEPS = {
@@ -65,33 +65,36 @@ def step(title, quiet=False):
             show("\n")
 
 
-def _run(command, folder, log, tick):
-    """Exit status of a command. It is stopped when we are."""
+def run_tool(tool, arguments, folder, tick=lambda: None):
+    """Runs a YoWASP tool in ``folder``, its messages in ``<tool>.log``. It is stopped when we are.
+
+    Calls ``tick`` about once a second. Raises BuildError with the tool's first error.
+    """
+    log = Path(folder, f"{tool}.log")
     with open(log, "w") as output, subprocess.Popen(
-        command, cwd=folder, stdout=output, stderr=subprocess.STDOUT
+        [tool_path(tool), *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT
     ) as process:
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    return process.wait(timeout=1)
+                    status = process.wait(timeout=1)
+                    break
                 tick()
         except BaseException:
             process.kill()
             raise
+    if status:
+        raise BuildError(f"{tool} failed with status {status}: {_first_error(log)}")
 
 
 def run_plan(plan, folder, title, quiet=False):
     """Runs the commands of an Amaranth BuildPlan in ``folder``, where its files already are.
 
-    Each command's messages go to ``<tool>.log`` there. Raises BuildError with the tool's first
-    error.
+    Each runs as ``run_tool`` runs it, and raises what that raises.
     """
     commands = json.loads(plan.files[f"{plan.script}.json"])["commands"]
     for number, (tool, *arguments) in enumerate(commands, 1):
         label = f"{title} [{number}/{len(commands)}] {tool}, {STEPS.get(tool, 'tool')}"
-        log = Path(folder, f"{tool}.log")
         with step(label, quiet) as tick:
-            status = _run([tool_path(tool), *arguments], folder, log, tick)
-        if status:
-            raise BuildError(f"{tool} failed with status {status}: {_first_error(log)}")
+            run_tool(tool, arguments, folder, tick)
 

@@ -117,6 +117,8 @@ class Receiver(wiring.Component):
     line : from the pin, asynchronous.
     o : stream of bytes.
     error : high for one cycle for each byte lost, to a bad stop bit or for want of room.
+    broken : high during a break: the line has been low for eight bits at least, the stop bit of a
+        frame among them, and stays low. A break may begin inside a frame.
     """
 
     #: Cycles that the synchroniser takes.
@@ -128,6 +130,7 @@ class Receiver(wiring.Component):
             "line": In(1, init=1),
             "o": Out(stream.Signature(8)),
             "error": Out(1),
+            "broken": Out(1),
         })
 
     @property
@@ -189,6 +192,11 @@ class Receiver(wiring.Component):
                     with m.If(~level):
                         m.next = "Break"
             with m.State("Break"):
+                # The stop bit was shifted in like those before it, and so are the bits that follow.
+                m.d.comb += self.broken.eq(shift == 0)
+                m.d.sync += timer.eq(timer - 1)
+                with m.If(sample):
+                    m.d.sync += [timer.eq(self.divisor - 1), shift.eq(Cat(shift[1:], level))]
                 with m.If(level):
                     m.next = "Idle"
         return m
@@ -199,7 +207,8 @@ class UART(wiring.Component):
 
     Members
     -------
-    rx_line, tx_line : the pins. rx : bytes received. tx : bytes to send. error : see Receiver.
+    rx_line, tx_line : the pins. rx : bytes received. tx : bytes to send. error, broken : see
+        Receiver.
     """
 
     def __init__(self, divisor):
@@ -210,6 +219,7 @@ class UART(wiring.Component):
             "rx": Out(stream.Signature(8)),
             "tx": In(stream.Signature(8)),
             "error": Out(1),
+            "broken": Out(1),
         })
 
     def elaborate(self, platform):
@@ -222,5 +232,6 @@ class UART(wiring.Component):
             receiver.line.eq(self.rx_line),
             self.tx_line.eq(transmitter.line),
             self.error.eq(receiver.error),
+            self.broken.eq(receiver.broken),
         ]
         return m

@@ -1,7 +1,6 @@
 """Verilog of the accelerator, for simulators and for designs of others."""
 
 import argparse
-import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from amaranth.back import verilog
 
 from hw.accelerator import Accelerator
 from sw.engine import ENGINES
+from sw.files import replace_file
 
 __all__ = ["accelerator_verilog", "main"]
 
@@ -20,16 +20,6 @@ def accelerator_verilog(engine):
     return verilog.convert(
         Accelerator(engine), name="accelerator", emit_src=False, strip_internal_attrs=True
     )
-
-
-def _write(text, path):
-    """Write ``path`` whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def main(argv=None):
@@ -50,7 +40,7 @@ def main(argv=None):
         sys.stdout.write(text)
         return 0
     try:
-        _write(text, args.o)
+        replace_file(args.o, text)
     except OSError as error:
         print(f"error: {args.o}: cannot be written ({error.strerror})", file=sys.stderr)
         return 2

@@ -23,6 +23,7 @@ from sw import data, export, image
 from sw import train as trainer
 from sw.checkpoint import CheckpointError, load_model
 from sw.engine import ENGINES, EngineError
+from sw.files import replace_file
 from sw.golden import IntegerNetwork, evaluate
 
 __all__ = ["demo", "main"]
@@ -160,8 +161,8 @@ def main(argv=None):
         summary, examples = demo(arguments.out, arguments.images, arguments.sim)
         print("[5/5] write the page", file=sys.stderr)
         written = Path(arguments.out) / "index.html"
-        page.write(written, page.render(summary, examples))
-        page.write(Path(arguments.out) / "summary.json", json.dumps(summary, indent=1))
+        replace_file(written, page.render(summary, examples))
+        replace_file(Path(arguments.out) / "summary.json", json.dumps(summary, indent=1))
     except (
         BuildError, CheckpointError, EngineError, SimulationError, export.ExportError,
         image.ImageError, data.DataError, trainer.TrainingError, OSError,

@@ -1,15 +1,13 @@
 """The demo's page: one HTML file with every figure inside it, readable by itself and offline."""
 
-import os
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 
 import numpy as np
 
 from sim.charts import bars, lines, picture
 
-__all__ = ["Example", "mosaic", "render", "rows", "table", "write"]
+__all__ = ["Example", "mosaic", "render", "rows", "table"]
 
 NO_BOARD = (
     "No physical board was involved: the accelerator's Verilog was simulated, and the clock"
@@ -231,11 +229,3 @@ channels, the stem on top, then each convolution after its pooling.</p>
 {escape(tools)}.</footer>
 </body></html>
 """
-
-
-def write(path, text):
-    """Replace the file at once, so that a reader never sees half a page."""
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

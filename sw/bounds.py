@@ -124,8 +124,8 @@ def gain_range(data):
     """(smallest, largest) gain of every step of a LayerImage."""
     if data.agmm is None:
         return [(int(gain), int(gain)) for gain in data.gain]
-    table = formats.sigmoid_table()
-    return [(min(table), max(table))] * len(data.agmm.factor)
+    table = data.agmm.sigmoid
+    return [(int(table.min()), int(table.max()))] * len(data.agmm.factor)
 
 
 def _axes(layer, shape):
@@ -197,8 +197,11 @@ def check(image, current_width=CURRENT_WIDTH):
     """The bounds of an image; refuses, with an ExportError, one that some input could overflow."""
     proven = bounds(image)
     for index, bound in enumerate(proven):
+        wider = "fewer inputs or a larger batch norm gain"
+        if image.layers[index].agmm is not None:
+            wider += ", or --gain frozen if it fires in every step"
         for what, bits, limit, why in (
-            ("currents", bound.current, current_width, "fewer inputs or a larger batch norm gain"),
+            ("currents", bound.current, current_width, wider),
             ("the threshold", bound.threshold, formats.THRESHOLD_BITS, "a larger batch norm gain"),
             ("the accumulator", bound.accumulator, formats.ACCUMULATOR_BITS, "fewer inputs"),
         ):

@@ -5,13 +5,12 @@ object with the network description, the training arguments, and the log so far.
 """
 
 import json
-import os
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
+from sw.files import replace_file
 from sw.layers import Network
 from sw.model import SpikingNetwork
 
@@ -39,13 +38,7 @@ def save_checkpoint(path, model, optimizer=None, **info):
         for name, tensor in tensors.items()
     }
     header = {"format": FORMAT, "network": model.network.to_dict(), **info}
-    path = Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(serialise(tensors, {"agamemnon": json.dumps(header)}))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    replace_file(path, serialise(tensors, {"agamemnon": json.dumps(header)}))
 
 
 def load_checkpoint(path):

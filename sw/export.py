@@ -30,7 +30,7 @@ from sw.checkpoint import CheckpointError, load_model
 from sw.image import MEAN_SHIFTS, Agmm, ImageError, LayerImage, NetworkImage, save
 from sw.layers import Conv, Readout, Stem
 
-__all__ = ["ExportError", "LayerBounds", "bounds", "calibrate", "export", "main"]
+__all__ = ["ExportError", "LayerBounds", "bounds", "calibrate", "export", "main", "provenance"]
 
 #: Training images that --gain frozen averages the gains over.
 CALIBRATION_IMAGES = 2000
@@ -124,7 +124,9 @@ def _fold_neuron(network, index, weights, unit, shift, rounding, gains):
 
     rounding: mean of what the hardware's rounding takes from a current, in units. gains: range of
     the gain at every step. A channel that no input can make fire gets the nearest bias that needs
-    no wider currents, and a threshold just out of reach: its spikes, none, stay the same.
+    no wider currents or thresholds, and a threshold just out of reach; one that no input can keep
+    from firing in every step gets a threshold of 1 and just enough bias for it. Their spikes stay
+    the same.
     """
     layer, v_threshold = network.layers[index], network.v_threshold
     low, high = sum_range(layer, weights, network.T)
@@ -140,7 +142,21 @@ def _fold_neuron(network, index, weights, unit, shift, rounding, gains):
     silent = reach(bias) < threshold
     least, most = current_range(layer, low, high, np.zeros_like(bias))
     bias = np.where(silent, np.clip(bias, -most, -((least + most) >> 1)), bias)
-    return bias, np.where(silent, reach(bias) + 1, threshold)
+    while (wide := silent & (reach(bias) + 1 >= 1 << formats.THRESHOLD_BITS)).any():
+        # At the end of this is a current that is never positive.
+        bias = np.where(wide, (bias - most) // 2, bias)
+    threshold = np.where(silent, reach(bias) + 1, threshold)
+
+    weakest = min(gain for gain, _ in gains)
+    if weakest > 0:
+        # A spike leaves a membrane of 0: then every step begins like the first.
+        driven = formats.apply_gain(current_range(layer, low, high, bias)[0], weakest)
+        always = driven >= threshold
+        # The gain rounds halves up: half a unit is enough for a drive of 1.
+        enough = -(-formats.GAIN_ONE // 2 // weakest) - least
+        bias = np.where(always, np.minimum(bias, enough), bias)
+        threshold = np.where(always, 1, threshold)
+    return bias, threshold
 
 
 def _fold_stem(network, index, module, _):
@@ -181,7 +197,10 @@ def _fold_conv(network, index, module, frozen):
         else:
             layer, shape = network.layers[index], network.shapes[index]
             agmm = _fold_agmm(layer, shape, weights, gain, shift, alpha.astype(np.float64))
-    gains = [(0, formats.GAIN_ONE - 1)] * network.T if agmm else [(g, g) for g in constant]
+    if agmm is None:
+        gains = [(gain, gain) for gain in constant.tolist()]
+    else:
+        gains = [(agmm.sigmoid.min(), agmm.sigmoid.max())] * network.T
     bias, threshold = _fold_neuron(
         network, index, weights, gain * 2.0**-formats.FRACTION, shift, 0.0, gains
     )
@@ -208,7 +227,10 @@ def _fold_agmm(layer, shape, weights, gain, shift, alpha):
     )
     scale = formats.INDEX_STEPS * unit / out.size * 2.0 ** (mean_shift + formats.FACTOR_FRACTION)
     factor = np.rint(np.clip(alpha * scale, -(2.0**60), 2.0**60))
-    return Agmm(scales, table, offset, mean_shift, factor.astype(np.int64))
+    return Agmm(
+        scales, table, offset, mean_shift, factor.astype(np.int64),
+        np.array(formats.sigmoid_table()),
+    )
 
 
 def _fold_readout(network, index, module, _):
@@ -226,19 +248,31 @@ def _fold_readout(network, index, module, _):
     )
 
 
-def provenance(info):
-    """What an image keeps of a checkpoint's training: dataset, accuracy, seed, epochs, command."""
-    args, history = info.get("args") or {}, info.get("history") or [{}]
+def _command(args):
     options = " ".join(
         f"--{key.replace('_', '-')} {value}" for key, value in args.items()
         if value is not None and key != "data_root"
     )
+    return f"python sw/train.py {options}".strip()
+
+
+def provenance(info):
+    """What an image keeps of a checkpoint's training: dataset, accuracy, seed, epochs, command.
+
+    Of a run resumed with other options also the commands and epochs before.
+    """
+    args, history = info.get("args") or {}, info.get("history") or [{}]
+    earlier = [
+        {"epochs": part["epochs"], "command": _command(part["args"])}
+        for part in info.get("earlier", [])
+    ]
     return {
         "data": args.get("data"),
         "float_accuracy": history[-1].get("test_accuracy"),
         "seed": args.get("seed"),
         "epochs": len(history),
-        "command": f"python sw/train.py {options}".strip(),
+        "command": _command(args),
+        **({"earlier": earlier} if earlier else {}),
     }
 
 

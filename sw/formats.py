@@ -80,8 +80,11 @@ def mean_index(mean, mean_shift, factor, clamp):
 
 
 def sigmoid_table():
-    """Gains for the indices -256 to 255: sigmoid(index / 32), in 1/256, at most 255."""
+    """Gains in 1/256, at most 255, for the indices -256 to 255: the sigmoid mid-step.
+
+    An index is floored: E lies between index / 32 and (index + 1) / 32.
+    """
     return [
-        min(GAIN_ONE - 1, round(GAIN_ONE / (1 + math.exp(-index / INDEX_STEPS))))
+        min(GAIN_ONE - 1, round(GAIN_ONE / (1 + math.exp(-(index + 0.5) / INDEX_STEPS))))
         for index in range(-INDEX_LIMIT, INDEX_LIMIT)
     ]

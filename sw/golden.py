@@ -117,7 +117,7 @@ class IntegerConv(_Neurons):
         if image.agmm is not None:
             self.register_buffer("scales", _tensor(image.agmm.weights, "int64"))
             self.register_buffer("factor", _tensor(image.agmm.factor, "int64")[:, None])
-            self.register_buffer("sigmoid", torch.tensor(formats.sigmoid_table()))
+            self.register_buffer("sigmoid", _tensor(image.agmm.sigmoid, "int64"))
 
     def sums(self, spikes):
         """P, int32 ``[T, N, C, H, W]``."""

@@ -2,13 +2,13 @@
 
 A ``.bsnn`` file is a safetensors file. Its metadata holds one JSON object under ``agamemnon``:
 format, version, the network description, provenance, and a checksum over all of it and every
-tensor. Tensors are named ``layers.<index>.<field>``; binary weights are packed eight to a byte.
+tensor. Tensors are named ``layers.<index>.<field>``, and ``sigmoid``, the table of exact gains;
+binary weights are packed eight to a byte.
 Reading one runs no code, and nothing in it is believed before it was checked.
 """
 
 import hashlib
 import json
-import os
 from dataclasses import astuple, dataclass, field
 from math import prod
 from pathlib import Path
@@ -17,13 +17,17 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
-from sw.formats import GAIN_ONE
+from sw.files import replace_file
+from sw.formats import GAIN_ONE, INDEX_LIMIT
 from sw.layers import Conv, LayerError, Network, Readout
 from sw.positions import Axis
 
 __all__ = ["Agmm", "ImageError", "LayerImage", "NetworkImage", "load", "save"]
 
-FORMAT, VERSION = "agamemnon image", 1
+FORMAT, VERSION = "agamemnon image", 2
+
+#: Stored type and shape of the table from AGMM index to gain.
+SIGMOID = ("u1", (2 * INDEX_LIMIT,))
 
 #: Shifts that bring the AGMM mean to 16 bits.
 MEAN_SHIFTS = (0, 4, 8, 12, 16)
@@ -42,7 +46,8 @@ class Agmm:
 
     weights: A_c, int64 ``[C_out]``, 0 to 255. table: D, int64 ``[C_in, row classes, column
     classes]`` of this layer's input positions. offset: K. shift: of the mean, one of
-    ``MEAN_SHIFTS``. factor: int64 ``[T]``.
+    ``MEAN_SHIFTS``. factor: int64 ``[T]``. sigmoid: gains of the indices from -``INDEX_LIMIT`` on,
+    int64 ``[2 * INDEX_LIMIT]``; all layers share one table.
     """
 
     weights: np.ndarray
@@ -50,6 +55,7 @@ class Agmm:
     offset: int
     shift: int
     factor: np.ndarray
+    sigmoid: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,14 +111,10 @@ def save(image, path):
     _check_tensors(image.network, tensors, image.gain_mode == "exact")
     header["checksum"] = _checksum(header, tensors)
     data = serialise(tensors, {"agamemnon": json.dumps(header, sort_keys=True)})
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        unfinished.write_bytes(data)
-        os.replace(unfinished, path)
+        replace_file(path, data)
     except OSError as error:
         raise ImageError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load(path):
@@ -224,7 +226,7 @@ def _check_tensors(network, tensors, exact):
         f"layers.{index}.{name}": kind
         for index in range(len(network.layers))
         for name, kind in _fields(network, index, exact).items()
-    }
+    } | ({"sigmoid": SIGMOID} if exact else {})
     if odd := sorted(set(expected) ^ set(tensors)):
         state = "missing" if odd[0] in expected else "unexpected"
         raise ImageError(f"{state} tensor {odd[0]}; {REMEDY}")
@@ -235,7 +237,7 @@ def _check_tensors(network, tensors, exact):
                 f"{name} is {tensor.dtype}{list(tensor.shape)}, the network needs"
                 f" {np.dtype(dtype)}{list(shape)}; {REMEDY}"
             )
-        field_name = name.split(".", 2)[2]
+        field_name = name.split(".", 2)[-1]
         if dtype == "f4" and not np.isfinite(tensor).all():
             raise ImageError(f"{name} holds numbers that are not finite; {REMEDY}")
         if field_name == "gain" and tensor.max() > GAIN_ONE:
@@ -263,6 +265,13 @@ def _tensors(image):
             if dtype != "f4" and not np.array_equal(stored, value):
                 raise ImageError(f"{where} does not fit {np.dtype(dtype)}")
             tensors[f"layers.{index}.{name}"] = stored
+    tables = [data.agmm.sigmoid for data in image.layers if data.agmm is not None]
+    if tables:
+        if any(not np.array_equal(table, tables[0]) for table in tables):
+            raise ImageError("the layers' sigmoid tables differ, an image holds one")
+        tensors["sigmoid"] = tables[0].astype(SIGMOID[0])
+        if not np.array_equal(tensors["sigmoid"], tables[0]):
+            raise ImageError(f"the sigmoid table does not fit {np.dtype(SIGMOID[0])}")
     return tensors
 
 
@@ -281,7 +290,7 @@ def _layer(network, index, tensors):
     if get("agmm.weights") is not None:
         agmm = Agmm(
             get("agmm.weights"), get("agmm.table"), int(get("agmm.offset")),
-            int(get("agmm.shift")), get("agmm.factor"),
+            int(get("agmm.shift")), get("agmm.factor"), tensors["sigmoid"].astype(np.int64),
         )
     return LayerImage(
         weights, get("bias"), get("threshold"), get("gain"), agmm,

@@ -1,12 +1,16 @@
 """Training curves as a picture."""
 
+from io import BytesIO
+
 from matplotlib.figure import Figure
+
+from sw.files import replace_file
 
 __all__ = ["plot_curves"]
 
 
 def plot_curves(history, path):
-    """Draw loss, accuracy, flip ratio and firing rates to a PNG at ``path``; returns the path.
+    """Draw loss, accuracy, flip ratio and firing rates to a PNG at ``path``.
 
     history: a list of one dict per epoch, as in log.jsonl.
     """
@@ -36,5 +40,6 @@ def plot_curves(history, path):
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110)
-    return path
+    picture = BytesIO()
+    figure.savefig(picture, dpi=110)
+    replace_file(path, picture.getvalue())

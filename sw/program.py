@@ -271,7 +271,7 @@ def compile_program(image, engine):
     _check_widths(image, engine)
     network = image.network
     addresses = _allocate(network, engine)
-    weights, channels, means, records = [], [], [], []
+    weights, channels, means, records, sigmoid = [], [], [], [], []
     used = dict.fromkeys(("weights", "channels", "means"), 0)
     slot = channel_slot_bits(engine)
 
@@ -293,6 +293,8 @@ def compile_program(image, engine):
             weight_base=used["weights"],
             channel_base=used["channels"],
         )
+        if exact:
+            sigmoid = data.agmm.sigmoid
         walk = _windows(layer, shape, engine)
         walk["start"] += addresses[index] * _elements_per_word(layer, engine)
         values |= walk
@@ -358,7 +360,7 @@ def compile_program(image, engine):
             Region.WEIGHTS: np.concatenate(weights),
             Region.CHANNELS: np.concatenate(channels),
             Region.MEANS: np.concatenate([*means, np.zeros(0, np.uint16)]),
-            Region.SIGMOID: np.array(formats.sigmoid_table(), np.uint16),
+            Region.SIGMOID: np.array(sigmoid, np.uint16),
             Region.PROGRAM: program.ravel(),
         },
         frame_words=-(-network.input.size // 2),

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from sw import networks
 from sw.checkpoint import CheckpointError, load_checkpoint, load_model, save_checkpoint
 from sw.data import DATASETS, DataError, augment, load
+from sw.files import replace_file
 from sw.layers import NEURONS, LayerError
 from sw.model import SpikingNetwork
 from sw.plots import plot_curves
@@ -207,6 +208,7 @@ def train(args):
     name = f"{network.name}-{network.neuron}-T{network.T}-s{args.seed}"
     out = Path(args.out or Path("runs") / name)
     checkpoint, log = out / "checkpoint.safetensors", out / "log.jsonl"
+    curves = out / "curves.png"
     if checkpoint.exists() and not args.resume:
         raise TrainingError(f"{out} holds a run: --resume {checkpoint}, or choose another --out")
     if len(history) >= args.epochs:
@@ -215,21 +217,31 @@ def train(args):
         )
     out.mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in vars(args).items() if key not in ("out", "resume", "json")}
-    for epoch in range(len(history), args.epochs):
-        start = time.perf_counter()
-        entry = {"epoch": epoch + 1, **train_epoch(model, optimizer, *train_set, args, epoch)}
-        entry["test_accuracy"], entry["firing_rates"] = evaluate(model, *test_set)
-        entry["seconds"] = round(time.perf_counter() - start, 2)
-        history.append(entry)
-        save_checkpoint(checkpoint, model, optimizer, args=kept, history=history)
-        log.write_text("".join(json.dumps(line) + "\n" for line in history))
-        tqdm.write(
-            f"epoch {epoch + 1:3}  loss {entry['loss']:.4f}  train {entry['train_accuracy']:.2%}"
-            f"  test {entry['test_accuracy']:.2%}  flips {entry['flip_ratio']:.2%}"
-            f"  {entry['seconds']:.0f} s",
-            file=sys.stderr,
-        )
-    curves = plot_curves(history, out / "curves.png")
+    earlier = info.get("earlier", [])
+    # Wherever the data lie, they are the same.
+    if history and {**kept, "data_root": None} != {**info["args"], "data_root": None}:
+        earlier = [*earlier, {"epochs": len(history), "args": info["args"]}]
+    try:
+        for epoch in range(len(history), args.epochs):
+            start = time.perf_counter()
+            entry = {"epoch": epoch + 1, **train_epoch(model, optimizer, *train_set, args, epoch)}
+            entry["test_accuracy"], entry["firing_rates"] = evaluate(model, *test_set)
+            entry["seconds"] = round(time.perf_counter() - start, 2)
+            history.append(entry)
+            save_checkpoint(
+                checkpoint, model, optimizer, args=kept, earlier=earlier, history=history
+            )
+            replace_file(log, "".join(json.dumps(line) + "\n" for line in history))
+            tqdm.write(
+                f"epoch {epoch + 1:3}  loss {entry['loss']:.4f}"
+                f"  train {entry['train_accuracy']:.2%}  test {entry['test_accuracy']:.2%}"
+                f"  flips {entry['flip_ratio']:.2%}  {entry['seconds']:.0f} s",
+                file=sys.stderr,
+            )
+    finally:
+        # Of a run that was stopped, too.
+        if history:
+            plot_curves(history, curves)
     return {**history[-1], "checkpoint": str(checkpoint), "log": str(log), "curves": str(curves)}
 
 

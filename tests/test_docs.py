@@ -19,9 +19,17 @@ README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 
-_spec = importlib.util.spec_from_file_location("layer_record", ROOT / "docs/layer_record.py")
-layer_record = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(layer_record)
+
+
+def script(name):
+    """A script of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+layer_record, results = script("layer_record"), script("results")
 
 #: Commands of the system that the pages may use.
 SYSTEM = {"git", "cd", "."}
@@ -162,6 +170,14 @@ def test_stale_layer_record_is_noticed(change):
 def test_new_field_of_the_layer_record_needs_a_meaning():
     with pytest.raises(KeyError, match="novel"):
         layer_record.render(ARCHITECTURE, (*FIELDS, replace(FIELDS[-1], name="novel")))
+
+
+def test_results_table_is_that_of_the_builds():
+    reports = results.load()
+    assert results.render(README, reports) == README
+    assert results.render(README, reports[1:]) != README
+    for key in ("lut4", "frames_per_s"):
+        assert results.render(README, [{**reports[0], key: 1}, *reports[1:]]) != README
 
 
 def test_engine_table_is_that_of_the_boards():

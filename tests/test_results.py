@@ -7,7 +7,7 @@ import pytest
 
 from hw.boards import BOARDS
 from hw.build import prepare
-from sim.run import verilog_digest
+from sim.run import source_digest
 from sw import image
 from sw.cycles import cycles_per_frame
 from sw.engine import ENGINES
@@ -24,8 +24,10 @@ def stale_build(report):
     plan = prepare(board, clock_generator, report["seed"])
     if plan.digest().hex() != report["design"]:
         return f"the design has changed: run {report['command']}, then copy its report.json here"
-    network = image.load(ROOT / "models" / f"{report['model']}.bsnn").network
-    if report["cycles_per_frame"] != cycles_per_frame(network, board.engine):
+    model = image.load(ROOT / "models" / f"{report['model']}.bsnn")
+    if model.checksum != report["model_checksum"]:
+        return f"{report['model']} has changed: run {report['command']}"
+    if report["cycles_per_frame"] != cycles_per_frame(model.network, board.engine):
         return "the cycle model has changed"
     return None
 
@@ -34,7 +36,8 @@ def stale_run(run):
     """Why a simulation no longer describes the sources, or None."""
     if image.load(ROOT / run["model"]).checksum != run["checksum"]:
         return f"{run['model']} has changed: run {run['command']} --json"
-    if verilog_digest(ENGINES[run["engine"]]) != run["verilog"]:
+    gates_of = BOARDS[run["engine"]] if run["netlist"] else None
+    if source_digest(ENGINES[run["engine"]], gates_of) != run["source"]:
         return f"the hardware has changed: run {run['command']} --json"
     return None
 
@@ -49,6 +52,7 @@ def test_builds_are_of_these_sources(path):
     assert stale_build(report) is None
     assert report["fmax_mhz"] >= report["clock_mhz"]
     assert stale_build({**report, "seed": report["seed"] + 1})
+    assert stale_build({**report, "model_checksum": "0"})
 
 
 @pytest.mark.parametrize("run", json.loads(EQUALITY.read_text()), ids=lambda run: run["command"])
@@ -56,5 +60,5 @@ def test_simulations_are_of_these_sources(run):
     assert stale_run(run) is None
     assert run["differences"] == []
     assert run["cycles_per_frame"] == run["cycle_model"]
-    assert stale_run({**run, "verilog": "0"})
+    assert stale_run({**run, "source": "0"})
     assert stale_run({**run, "checksum": "0"})

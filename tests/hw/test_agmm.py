@@ -66,9 +66,10 @@ class WrittenMean(wiring.Component):
         return m
 
 
-def network(kernel, stride, height, width, channels=6, T=2):
+def network(kernel, stride, height, width, channels=6, T=2, padding=None):
     """A stem that keeps the map's size, then the convolution whose mean is wanted."""
-    layers = [Stem(channels, kernel=1), Conv(5, kernel=kernel, stride=stride), Readout(2)]
+    conv = Conv(5, kernel=kernel, stride=stride, padding=padding)
+    layers = [Stem(channels, kernel=1), conv, Readout(2)]
     return Network("mean", Shape(1, height, width), layers, T=T)
 
 
@@ -143,6 +144,15 @@ def test_totals_are_the_sum_of_the_convolution(kernel, stride, height, width, wi
     layer, entry = image.network.layers[1], image.layers[1].agmm
     axes = [Axis.of(size, kernel, stride, layer.padding) for size in (height, width)]
     assert got == [dut.mean.model(spikes, entry.table, *axes) for spikes in maps]
+
+
+def test_the_most_position_classes_there_are():
+    """5 x 5 without padding: four classes at either end of an axis, one between, 81 in all."""
+    image = random_image(network(5, 1, 10, 11, channels=4, padding=0))
+    assert image.layers[1].agmm.table.shape == (4, 9, 9)
+    maps = random_maps(image)
+    _, got = run(SMALL, image, maps, FLOWS)
+    assert difference([direct(image, spikes) for spikes in maps], got) is None
 
 
 @pytest.mark.parametrize("channels", [1, 4, 11])

@@ -16,6 +16,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 import hw.build
+import hw.device
 import hw.tools
 from hw.boards import BOARDS
 from hw.clock import ClockError
@@ -57,7 +58,7 @@ def image():
 
 @pytest.fixture
 def echo(monkeypatch):
-    monkeypatch.setattr(hw.build, "Accelerator", Echo)
+    monkeypatch.setattr(hw.device, "Accelerator", Echo)
 
 
 def contents(folder):
@@ -222,7 +223,7 @@ def test_interruption_stops_the_tool(monkeypatch, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        hw.tools._run([hw.tools.tool_path("any")], tmp_path, tmp_path / "log", interrupt)
+        hw.tools.run_tool("any", [], tmp_path, interrupt)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 

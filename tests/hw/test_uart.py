@@ -126,6 +126,36 @@ def test_break_is_one_error():
     assert (received, errors) == ([0x77], 1)
 
 
+@pytest.mark.parametrize("low", [9, 10, 40])
+def test_a_break_lasts_until_the_line_rises(low):
+    """Nine low bits are the start bit and byte 0; the tenth is where the stop bit should be."""
+    dut, levels, states = Receiver(8), [0] * low + [1] * 4 + frames([0]), []
+    simulate(dut, line_driver(dut.line, levels, 8), counter(dut.broken, states, 8 * len(levels)))
+    expected = [0] * len(states)
+    if low > 9:
+        start, end = dut.latency, 8 * low + dut.SYNC_STAGES + 1
+        expected[start:end] = [1] * (end - start)
+    assert states == expected
+
+
+@pytest.mark.parametrize("ones", range(1, 9))
+def test_a_break_may_begin_inside_a_byte(ones):
+    """A start bit and some ones, then low: a break once eight bits in a row were low."""
+    dut, states = Receiver(8), []
+    levels = [0] + [1] * ones + [0] * 17 + [1] * 4
+    simulate(dut, line_driver(dut.line, levels, 8), counter(dut.broken, states, 8 * len(levels)))
+    assert sum(states) >= 8 // 2
+    assert states.index(1) > 8 * (1 + ones + 7)
+    assert not any(states[-8:])
+
+
+def test_a_byte_with_a_bad_stop_bit_is_no_break():
+    dut, states = Receiver(8), []
+    levels = frames([0x40], stop=0) + [1] * 4
+    simulate(dut, line_driver(dut.line, levels, 8), counter(dut.broken, states, 8 * len(levels)))
+    assert not any(states)
+
+
 def test_glitch_is_no_start_bit():
     """A low of two fifths of a bit, then a real byte."""
     bits = [0] * 2 + [1] * 9 + [b for b in frames([0xC3]) for _ in range(5)]

@@ -42,6 +42,10 @@ NETWORKS = {
         ),
         "exact",
     ),
+    "no padding": (
+        Network("bare", Shape(1, 10, 11), [Stem(8), Conv(6, kernel=5, padding=0), Readout(3)]),
+        "exact",
+    ),
     "no leak left": (PLAIN.replace(tau=0.0, T=1), "exact"),
 }
 
@@ -101,7 +105,7 @@ def wrong_table_entry(image):
 @pytest.mark.parametrize("corrupt", [flipped_weight, shifted_threshold, wrong_table_entry])
 def test_the_comparison_sees_one_wrong_value(corrupt):
     image = random_image(PLAIN)
-    found = differences(corrupt(image), image, SMALL, frames=4)
+    found = differences(corrupt(image), image, SMALL, frames=12)
     assert found, f"{corrupt.__name__} went unnoticed"
     # What lies before the corrupted layer still agrees.
     assert all("stem0" not in line for line in found)

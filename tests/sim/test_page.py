@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from sim.charts import bars, lines, picture, ticks
-from sim.page import mosaic, render, rows, table, write
+from sim.page import mosaic, render, rows, table
 from tests.sim.figures import examples, summary
 
 VOID = {"meta", "img", "br"}
@@ -109,11 +109,3 @@ def test_charts_draw_flat_and_single_values():
     for svg in (lines("t", {"a": [(1, 0.0)]}, "x"), bars("t", [("a", 0, "none")])):
         assert "nan" not in svg
         ElementTree.fromstring(re.search("<svg.*</svg>", svg)[0])
-
-
-def test_write_replaces_the_whole_file(tmp_path):
-    path = tmp_path / "index.html"
-    path.write_text("a longer text than the new one")
-    write(path, "new")
-    assert path.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["index.html"]

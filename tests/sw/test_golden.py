@@ -43,7 +43,7 @@ def convolve(layer, weights, pixels):
 
 
 def sigmoid(index):
-    return min(255, round(256 / (1 + np.exp(-index / 32))))
+    return min(255, round(256 / (1 + np.exp(-(index + 0.5) / 32))))
 
 
 def table_sum(layer, table, spikes):

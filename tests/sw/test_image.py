@@ -109,7 +109,10 @@ def rewrite(path, target, header=None, checksum=True, **tensors):
     with safe_open(path, framework="np") as file:
         old = json.loads(file.metadata()["agamemnon"])
         content = {name: file.get_tensor(name) for name in list(file.keys())}
-    content |= {f"layers.{name.replace('__', '.')}": value for name, value in tensors.items()}
+    content |= {
+        name if name == "sigmoid" else f"layers.{name.replace('__', '.')}": value
+        for name, value in tensors.items()
+    }
     content = {name: value for name, value in content.items() if value is not None}
     old |= header or {}
     if checksum:
@@ -128,8 +131,8 @@ def refusal(path):
 
 
 def test_other_version(path, tmp_path):
-    target = rewrite(path, tmp_path / "v.bsnn", {"version": 2})
-    assert "image of version 2, this release reads 1; export it again" in refusal(target)
+    target = rewrite(path, tmp_path / "v.bsnn", {"version": 1})
+    assert "image of version 1, this release reads 2; export it again" in refusal(target)
 
 
 def test_other_safetensors(path, tmp_path):
@@ -159,6 +162,8 @@ def test_wrong_checksum(path, tmp_path):
         ({"1__scale": np.full(5, np.nan, np.float32)}, "not finite"),
         ({"1__agmm__table": np.zeros((3, 3, 2), np.int16)}, "layers.1.agmm.table is int16"),
         ({"2__agmm__factor": None}, "missing tensor layers.2.agmm.factor"),
+        ({"sigmoid": None}, "missing tensor sigmoid"),
+        ({"sigmoid": np.zeros(511, np.uint8)}, "sigmoid is uint8[511], the network needs"),
     ],
 )
 def test_tensors_that_do_not_belong(path, tmp_path, tensors, message):
@@ -193,10 +198,17 @@ def test_nothing_is_overwritten_on_failure(tmp_path):
         replace(data, bias=data.bias[:2]), replace(data, agmm=None),
         replace(data, agmm=replace(data.agmm, table=data.agmm.table + 2**15)),
         replace(data, shift=None),
+        replace(data, agmm=replace(data.agmm, sigmoid=data.agmm.sigmoid[::-1])),
     ):
         layers = (image.layers[0], bad, *image.layers[2:])
         with pytest.raises(ImageError):
             save(replace(image, layers=layers), target)
+    wide = [
+        replace(layer, agmm=layer.agmm and replace(layer.agmm, sigmoid=layer.agmm.sigmoid + 200))
+        for layer in image.layers
+    ]
+    with pytest.raises(ImageError, match="sigmoid table does not fit uint8"):
+        save(replace(image, layers=wide), target)
     with pytest.raises(ImageError):
         save(replace(image, info={"x": object()}), target)
     assert target.read_bytes() == before

@@ -66,6 +66,7 @@ def interrupted(arch, out, monkeypatch):
         patch.setattr(trainer, "evaluate", stop_in_third)
         assert run(arch, out, "--epochs", "4") == 130
     assert len(losses(out)) == 2
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     return out / "checkpoint.safetensors"
 
 
@@ -93,6 +94,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(arch, whole, tmp_path, monkeypat
     checkpoint = interrupted(arch, tmp_path, monkeypatch)
     assert main(["--resume", str(checkpoint)]) == 0
     assert losses(tmp_path) == losses(whole)
+    assert load_checkpoint(checkpoint)[2]["earlier"] == []
     expected = load_file(whole / "checkpoint.safetensors")
     for name, tensor in load_file(checkpoint).items():
         assert torch.equal(tensor, expected[name]), name
@@ -114,6 +116,14 @@ def test_a_resume_that_loses_state_is_noticed(arch, whole, tmp_path, monkeypatch
     assert main(["--resume", str(checkpoint)]) == 0
     assert losses(tmp_path)[:2] == losses(whole)[:2]
     assert losses(tmp_path)[2] != losses(whole)[2]
+
+
+def test_a_resume_with_other_options_remembers_the_first(arch, tmp_path, monkeypatch):
+    checkpoint = interrupted(arch, tmp_path, monkeypatch)
+    assert main(["--resume", str(checkpoint), "--epochs", "3"]) == 0
+    info = load_checkpoint(checkpoint)[2]
+    (earlier,) = info["earlier"]
+    assert (earlier["epochs"], earlier["args"]["epochs"], info["args"]["epochs"]) == (2, 4, 3)
 
 
 def test_resume_keeps_the_network(whole, capsys):
