@@ -51,10 +51,12 @@ class Accelerator(wiring.Component):
         )
         m.submodules.array = array = Array(engine)
         m.submodules.operand = operand = Operand(engine)
-        m.submodules.mac = mac = Mac(engine.pe)
+        m.submodules.mac = mac = Mac(engine.pe, engine.units)
         m.submodules.channels = channels = Channels(engine)
-        m.submodules.lif = lif = LIF(engine.lanes, engine.current_width, engine.leak_shifts)
-        m.submodules.pool = pool = Pool(engine.pe, engine.lanes)
+        neurons = [
+            LIF(engine.lanes, engine.current_width, engine.leak_shifts) for _ in range(engine.units)
+        ]
+        m.submodules.pool = pool = Pool(engine.groups, engine.lanes * engine.units)
         m.submodules.writer = writer = Writer(engine)
         m.submodules.mean = mean = Mean(engine)
         m.submodules.gain = gain = Gain(engine)
@@ -115,17 +117,24 @@ class Accelerator(wiring.Component):
         slot = channel_slot_bits(engine)
         m.d.comb += channels.valid.eq(array.out_valid | mac.out_valid)
         m.d.sync += [summed.eq(channels.valid), accumulated.eq(mac.out)]
-        for t in range(engine.lanes):
-            m.d.sync += lif.current[t].eq(
-                Mux(binary, array.out[t] << FRACTION, mac.out >> STEM_SHIFT)
-            )
+        for u, lif in enumerate(neurons):
+            m.submodules[f"lif{u}"] = lif
+            for t in range(engine.lanes):
+                m.d.sync += lif.current[t].eq(
+                    Mux(binary, array.out[u][t] << FRACTION, mac.out[u] >> STEM_SHIFT)
+                )
+            m.d.comb += [
+                lif.valid.eq(summed & (layer.kind != Kind.READOUT)),
+                lif.bias.eq(channels.word[u]),
+                lif.threshold.eq(channels.word[u][slot:]),
+                lif.leak_shift.eq(layer.leak_shift),
+                lif.step_mask.eq(layer.step_mask),
+                lif.gain.eq(gain.gains),
+                pool.spikes.word_select(u, engine.lanes).eq(lif.spikes),
+                writer.spikes[u].eq(pool.out.word_select(u, engine.lanes)),
+                writer.logit[u].eq(accumulated[u] + channels.word[u][:32].as_signed()),
+            ]
         m.d.comb += [
-            lif.valid.eq(summed & (layer.kind != Kind.READOUT)),
-            lif.bias.eq(channels.word),
-            lif.threshold.eq(channels.word[slot:]),
-            lif.leak_shift.eq(layer.leak_shift),
-            lif.step_mask.eq(layer.step_mask),
-            lif.gain.eq(gain.gains),
             gain.load.eq(sequencer.gain_load),
             gain.data.eq(sequencer.gain_data),
             gain.start.eq(sequencer.gain_start),
@@ -136,19 +145,16 @@ class Accelerator(wiring.Component):
         # Spikes and logits: into memory, and the spikes into the next layer's mean.
         m.d.comb += [
             pool.enable.eq(layer.pool),
-            pool.valid.eq(lif.out_valid),
-            pool.spikes.eq(lif.spikes),
+            pool.valid.eq(neurons[0].out_valid),
             writer.valid.eq(pool.out_valid),
-            writer.spikes.eq(pool.out),
             writer.logit_valid.eq(summed & (layer.kind == Kind.READOUT)),
-            writer.logit.eq(accumulated + channels.word[:32].as_signed()),
             spikes.write_enable.eq(writer.write_enable),
             spikes.write_address.eq(writer.write_address),
             spikes.write_data.eq(writer.write_data),
             sequencer.written.eq(writer.written),
             mean.passed.eq(writer.passed & layer.mean_next),
             mean.passed_spikes.eq(writer.passed_spikes),
-            mean.last_channel.eq(writer.last_channel),
+            mean.last_group.eq(writer.last_group),
             mean.last_column.eq(writer.last_column),
         ]
         return m

@@ -31,11 +31,9 @@ class Mean(wiring.Component):
     Members
     -------
     layer, clear : record of the layer that writes, and its start, which starts the sums anew.
-    passed, passed_spikes, last_channel, last_column : from the Writer.
-    totals : complete two cycles after the last channel.
+    passed, passed_spikes, last_group, last_column : from the Writer.
+    totals : complete ``latency`` cycles after the last group.
     """
-
-    latency = 2
 
     def __init__(self, engine):
         self.engine = engine
@@ -43,12 +41,17 @@ class Mean(wiring.Component):
             "layer": In(layer_layout(engine)),
             "clear": In(1),
             "passed": In(1),
-            "passed_spikes": In(engine.lanes),
-            "last_channel": In(1),
+            "passed_spikes": In(data.ArrayLayout(engine.lanes, engine.units)),
+            "last_group": In(1),
             "last_column": In(1),
             "host": In(HostWrite),
             "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
         })
+
+    @property
+    def latency(self):
+        """Cycles from the last group to the totals."""
+        return 2 if self.engine.units == 1 else 3
 
     def model(self, spikes, table, axis_y, axis_x):
         """Totals [T] of spikes [T, C, H, W] under table [C, classes of y, classes of x]."""
@@ -60,12 +63,14 @@ class Mean(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         engine, layer = self.engine, self.layer
-        m.submodules.table = table = HostMemory(Region.MEANS, TABLE_BITS, engine.mean_depth)
+        m.submodules.table = table = HostMemory(
+            Region.MEANS, TABLE_BITS * engine.units, engine.mean_depth // engine.units
+        )
         pointer = Signal(table.address.shape())
         wiring.connect(m, wiring.flipped(self.host), table.host)
 
         # Class and position of the pixel now written, of the next one, and its table entry. A pixel
-        # lasts at least pe >= 4 cycles: time for the two steps that compute the next start.
+        # lasts at least pe / units >= 4 cycles: time for the two steps that compute the next start.
         x, y, next_x, next_y = (Signal(7, name=name) for name in ("x", "y", "next_x", "next_y"))
         class_x, class_y, next_class_x, next_class_y = (
             Signal(4, name=f"{name}class_{axis}") for name in ("", "next_") for axis in "xy"
@@ -97,7 +102,7 @@ class Mean(wiring.Component):
             ]
         with m.If(self.passed):
             m.d.sync += pointer.eq(pointer + layer.mean_classes)
-            with m.If(self.last_channel):
+            with m.If(self.last_group):
                 m.d.sync += [
                     pointer.eq(next_start),
                     x.eq(next_x), y.eq(next_y), class_x.eq(next_class_x), class_y.eq(next_class_y),
@@ -107,14 +112,25 @@ class Mean(wiring.Component):
                 pointer.eq(layer.mean_base), x.eq(0), y.eq(0), class_x.eq(0), class_y.eq(0),
             ]
 
-        spikes = Signal(engine.lanes)
+        spikes = Signal(data.ArrayLayout(engine.lanes, engine.units))
         m.d.comb += [table.address.eq(pointer), table.enable.eq(self.passed)]
         m.d.sync += spikes.eq(Mux(self.passed, self.passed_spikes, 0))
+        entries = [
+            table.data.word_select(u, TABLE_BITS).as_signed() for u in range(engine.units)
+        ]
         for t in range(engine.lanes):
+            spiked, addend = spikes[0][t], entries[0]
+            if engine.units > 1:
+                # The sum of several entries gets a cycle of its own.
+                spiked = 1
+                addend = Signal(signed(TABLE_BITS + engine.units.bit_length() - 1), name=f"sum{t}")
+                m.d.sync += addend.eq(
+                    sum(Mux(spikes[u][t], entry, 0) for u, entry in enumerate(entries))
+                )
             with m.If(self.clear):
                 m.d.sync += self.totals[t].eq(0)
-            with m.Elif(spikes[t]):
-                m.d.sync += self.totals[t].eq(self.totals[t] + table.data.as_signed())
+            with m.Elif(spiked):
+                m.d.sync += self.totals[t].eq(self.totals[t] + addend)
         return m
 
 

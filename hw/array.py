@@ -1,9 +1,10 @@
 """The XNOR-popcount array: pe output channels x lanes time steps, simd inputs a cycle."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.carry import accumulate, has_carry_cells
 from hw.popcount import Popcount
 from sw.formats import FRACTION
 
@@ -11,25 +12,27 @@ __all__ = ["Array"]
 
 
 class Array(wiring.Component):
-    """Accumulates agreement counts over a tile and hands out its channels one a cycle.
+    """Accumulates agreement counts over a tile and hands out its channels, ``units`` a cycle.
 
     All lanes share the weights of a cycle: bit p * simd + c is the weight from input c to output
     p. The spike word has lane t of input c at bit c * lanes + t. The sums of a finished tile move
-    to a second set of registers, so the next tile starts at once; a tile takes at least pe cycles.
+    to a second set of registers, so the next tile starts at once; a tile takes at least pe / units
+    cycles.
 
     Members
     -------
     valid, first, last : a cycle of work, and whether it opens or closes a tile.
     spikes, weights : operands of that cycle.
-    out_valid, out : agreement counts of one output channel, all lanes, channel 0 first. Modulo
-        2**width: the current they make is proven at export to fit its own width.
+    out_valid, out : agreement counts of the next output channels, all lanes, channel 0 first.
+        Modulo 2**width: the current they make is proven at export to fit its own width.
     """
 
-    #: From the last cycle of a tile to its first channel.
+    #: From the last cycle of a tile to its first channels.
     latency = 3
 
     def __init__(self, engine):
         self.pe, self.simd, self.lanes = engine.pe, engine.simd, engine.lanes
+        self.units, self.groups = engine.units, engine.groups
         self.width = engine.current_width - FRACTION
         super().__init__({
             "valid": In(1),
@@ -38,7 +41,7 @@ class Array(wiring.Component):
             "spikes": In(self.simd * self.lanes),
             "weights": In(self.pe * self.simd),
             "out_valid": Out(1),
-            "out": Out(data.ArrayLayout(self.width, self.lanes)),
+            "out": Out(data.ArrayLayout(data.ArrayLayout(self.width, self.lanes), self.units)),
         })
 
     def model(self, tile):
@@ -55,7 +58,7 @@ class Array(wiring.Component):
 
     def cycles(self, words):
         """Cycles a tile of ``words`` words keeps the array."""
-        return max(words, self.pe)
+        return max(words, self.groups)
 
     def elaborate(self, platform):
         m = Module()
@@ -77,17 +80,22 @@ class Array(wiring.Component):
                     popcount.spikes.eq(lane),
                     popcount.weights.eq(self.weights[p * self.simd : (p + 1) * self.simd]),
                 ]
-                with m.If(valid):
+                total, count = accumulators[p][t], popcount.count
+                if has_carry_cells(platform):
+                    following = Cat(accumulate(m, total, count, first))
+                else:
                     # On iCE40 a choice after the addition fits the LUT that adds; before, it does
                     # not.
-                    total = accumulators[p][t]
-                    m.d.sync += total.eq(Mux(first, popcount.count, total + popcount.count))
+                    following = Mux(first, count, total + count)
+                with m.If(valid):
+                    m.d.sync += total.eq(following)
 
-        left = Signal(range(self.pe + 1))
+        left = Signal(range(self.groups + 1))
         with m.If(done):
-            m.d.sync += [buffer.eq(accumulators), left.eq(self.pe)]
+            m.d.sync += [buffer.eq(accumulators), left.eq(self.groups)]
         with m.Elif(self.out_valid):
             m.d.sync += left.eq(left - 1)
-            m.d.sync += [buffer[p].eq(buffer[p + 1]) for p in range(self.pe - 1)]
-        m.d.comb += [self.out_valid.eq(left != 0), self.out.eq(buffer[0])]
+            m.d.sync += [buffer[p].eq(buffer[p + self.units]) for p in range(self.pe - self.units)]
+        m.d.comb += [self.out_valid.eq(left != 0)]
+        m.d.comb += [self.out[u].eq(buffer[u]) for u in range(self.units)]
         return m

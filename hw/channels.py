@@ -1,7 +1,7 @@
-"""Bias and threshold of the channel whose sum has just come out of the array."""
+"""Biases and thresholds of the channels whose sums have just come out of the array."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.bus import HostWrite
@@ -20,8 +20,8 @@ class Channels(wiring.Component):
     Members
     -------
     layer, clear : the layer record, and the start of a layer.
-    valid : a channel leaves. word : its entry, one cycle later: bias in the low slot, threshold in
-        the high one, each ``channel_slot_bits`` wide.
+    valid : a group of ``units`` channels leaves. word : their entries, one cycle later: of each the
+        bias in the low slot, the threshold in the high one, both ``channel_slot_bits`` wide.
     """
 
     latency = 1
@@ -32,7 +32,7 @@ class Channels(wiring.Component):
             "layer": In(layer_layout(engine)),
             "clear": In(1),
             "valid": In(1),
-            "word": Out(2 * channel_slot_bits(engine)),
+            "word": Out(data.ArrayLayout(2 * channel_slot_bits(engine), engine.units)),
             "host": In(HostWrite),
         })
 
@@ -49,26 +49,30 @@ class Channels(wiring.Component):
         m = Module()
         engine, layer = self.engine, self.layer
         m.submodules.memory = mem = HostMemory(
-            Region.CHANNELS, 2 * channel_slot_bits(engine), engine.channel_depth
+            Region.CHANNELS, 2 * channel_slot_bits(engine) * engine.units,
+            engine.channel_depth // engine.units,
         )
         wiring.connect(m, wiring.flipped(self.host), mem.host)
-        channel = Signal(range(engine.pe))
+        group = Signal(range(engine.groups))
         pixel = Signal(2)
         tile = Signal.like(layer.tiles_last)
         last_pixel = ~layer.pool | (pixel == 3)
         m.d.comb += [
-            mem.address.eq(layer.channel_base + (tile << (engine.pe.bit_length() - 1)) + channel),
+            mem.address.eq(
+                (layer.channel_base >> (engine.units.bit_length() - 1))
+                + (tile << (engine.groups.bit_length() - 1)) + group
+            ),
             mem.enable.eq(self.valid),
             self.word.eq(mem.data),
         ]
         with m.If(self.valid):
-            m.d.sync += channel.eq(channel + 1)
-            with m.If(channel == engine.pe - 1):
+            m.d.sync += group.eq(group + 1)
+            with m.If(group == engine.groups - 1):
                 m.d.sync += pixel.eq(pixel + 1)
                 with m.If(last_pixel):
                     m.d.sync += [pixel.eq(0), tile.eq(tile + 1)]
                     with m.If(tile == layer.tiles_last):
                         m.d.sync += tile.eq(0)
         with m.If(self.clear):
-            m.d.sync += [channel.eq(0), pixel.eq(0), tile.eq(0)]
+            m.d.sync += [group.eq(0), pixel.eq(0), tile.eq(0)]
         return m

@@ -17,14 +17,14 @@ class Mac(wiring.Component):
     valid, first, last : a cycle of work, and whether it opens or closes a tile.
     operand : pixel, or number of spikes of an input channel over the time steps.
     weights : ``pe`` signed bytes.
-    out_valid, out : sum of one output channel, channel 0 first.
+    out_valid, out : sums of the next ``units`` output channels, channel 0 first.
     """
 
-    #: From the last cycle of a tile to its first channel.
+    #: From the last cycle of a tile to its first channels.
     latency = 4
 
-    def __init__(self, pe):
-        self.pe = pe
+    def __init__(self, pe, units=1):
+        self.pe, self.units, self.groups = pe, units, pe // units
         super().__init__({
             "valid": In(1),
             "first": In(1),
@@ -32,7 +32,7 @@ class Mac(wiring.Component):
             "operand": In(8),
             "weights": In(data.ArrayLayout(signed(8), pe)),
             "out_valid": Out(1),
-            "out": Out(signed(ACCUMULATOR_BITS)),
+            "out": Out(data.ArrayLayout(signed(ACCUMULATOR_BITS), units)),
         })
 
     def model(self, tile):
@@ -41,7 +41,7 @@ class Mac(wiring.Component):
 
     def cycles(self, words):
         """Cycles a tile of ``words`` operands keeps the unit."""
-        return max(words, self.pe)
+        return max(words, self.groups)
 
     def elaborate(self, platform):
         m = Module()
@@ -69,12 +69,13 @@ class Mac(wiring.Component):
             with m.If(flags_q.valid):
                 m.d.sync += accumulator.eq(Mux(flags_q.first, product, accumulator + product))
 
-        left = Signal(range(self.pe + 1))
+        left = Signal(range(self.groups + 1))
         with m.If(done):
-            m.d.sync += left.eq(self.pe)
+            m.d.sync += left.eq(self.groups)
             m.d.sync += [buffer[p].eq(accumulators[p]) for p in range(self.pe)]
         with m.Elif(self.out_valid):
             m.d.sync += left.eq(left - 1)
-            m.d.sync += [buffer[p].eq(buffer[p + 1]) for p in range(self.pe - 1)]
-        m.d.comb += [self.out_valid.eq(left != 0), self.out.eq(buffer[0])]
+            m.d.sync += [buffer[p].eq(buffer[p + self.units]) for p in range(self.pe - self.units)]
+        m.d.comb += [self.out_valid.eq(left != 0)]
+        m.d.comb += [self.out[u].eq(buffer[u]) for u in range(self.units)]
         return m

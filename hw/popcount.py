@@ -4,8 +4,9 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Popcount"]
+from hw.carry import has_carry_cells, threes
 
+__all__ = ["Popcount"]
 
 class Popcount(wiring.Component):
     """Number of positions in which ``spikes`` and ``weights`` agree, one cycle later.
@@ -13,8 +14,8 @@ class Popcount(wiring.Component):
     With spikes in {0, 1} and weights in {-1, +1} stored as {0, 1}, the sum of weights over spikes
     is this count minus the number of -1 weights, which is a constant of the output channel.
 
-    Yosys rewrites any sum of bits into its own compressor (2.6 LUT4 a bit on iCE40 and ECP5), so
-    the tree is written plainly. One module instantiated many times is synthesised once.
+    Yosys rewrites any sum of bits into its own compressor, so the tree is written plainly. On ECP5
+    the comparison and the first addition share the carry cells, which Yosys does not find.
     """
 
     latency = 1
@@ -33,18 +34,27 @@ class Popcount(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        agree = ~(self.spikes ^ self.weights)
-        level = [agree[bit] for bit in range(self.simd)]
-        depth = 0
-        # Named intermediate sums: a nested expression of this size would be duplicated, not shared.
-        while len(level) > 1:
-            depth += 1
-            following = []
-            for index in range(0, len(level), 2):
-                pair = level[index : index + 2]
-                partial = Signal(depth + 1, name=f"sum{depth}_{index // 2}")
-                m.d.comb += partial.eq(sum(pair[1:], pair[0]))
-                following.append(partial)
-            level = following
-        m.d.sync += self.count.eq(level[0])
+        if has_carry_cells(platform):
+            ones, twos = threes(m, self.spikes, self.weights)
+            m.d.sync += self.count.eq(_tree(m, ones, "ones") + (_tree(m, twos, "twos") << 1))
+        else:
+            agree = ~(self.spikes ^ self.weights)
+            m.d.sync += self.count.eq(_tree(m, [agree[bit] for bit in range(self.simd)], "sum"))
         return m
+
+
+def _tree(m, level, name):
+    """Sum of a list of bits."""
+    depth = 0
+    # Named intermediate sums: a nested expression of this size would be duplicated, not shared.
+    while len(level) > 1:
+        depth += 1
+        following = []
+        for index in range(0, len(level), 2):
+            pair = level[index : index + 2]
+            partial = Signal(depth + 1, name=f"{name}{depth}_{index // 2}")
+            m.d.comb += partial.eq(sum(pair[1:], pair[0]))
+            following.append(partial)
+        level = following
+    return level[0]
+

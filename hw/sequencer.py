@@ -92,7 +92,7 @@ class Sequencer(wiring.Component):
             tile_end.eq(row_end & (ky == layer.kernel_last)),
         ]
         # The outer counters move at the end of a tile and are asked at the end of the next, at
-        # least pe >= 4 cycles later: time for registers, off the longest path.
+        # least pe / units >= 4 cycles later: time for registers, off the longest path.
         last = 1
         for name, end, condition in (
             ("window", window_end, ~layer.pool | (sub == 3)),
@@ -137,7 +137,7 @@ class Sequencer(wiring.Component):
             ]
 
         weight, tile_weight = Signal.like(self.weight), Signal.like(self.weight)
-        slack = Signal(range(engine.pe))
+        slack = Signal(range(engine.groups))
         fresh = Signal()
         m.d.comb += [
             self.element.eq(element),
@@ -216,7 +216,7 @@ class Sequencer(wiring.Component):
                         line.eq(layer.start), pixel.eq(layer.start),
                         pixel_y.eq(corner), pixel_x.eq(corner), fresh.eq(1),
                         weight.eq(layer.weight_base), tile_weight.eq(layer.weight_base),
-                        slack.eq(engine.pe - 1),
+                        slack.eq(engine.groups - 1),
                     ]
                     m.d.sync += enter_window(layer.start, corner, corner)
                     m.next = "Enter"
@@ -231,15 +231,15 @@ class Sequencer(wiring.Component):
                 with m.If(map_end):
                     m.next = "Drain"
                 with m.Elif(tile_end):
-                    m.d.sync += slack.eq(engine.pe - 1)
+                    m.d.sync += slack.eq(engine.groups - 1)
                     with m.If(slack != 0):
                         m.d.sync += slack.eq(slack - 1)
                         m.next = "Short tile"
             with m.State("Short tile"):
-                # The array hands out pe channels a tile: a shorter one waits for that.
+                # The array hands out a tile in groups of channels: a shorter one waits for that.
                 m.d.sync += slack.eq(slack - 1)
                 with m.If(slack == 0):
-                    m.d.sync += slack.eq(engine.pe - 1)
+                    m.d.sync += slack.eq(engine.groups - 1)
                     m.next = "Run"
             with m.State("Drain"):
                 with m.If(self.written):

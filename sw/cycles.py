@@ -24,7 +24,7 @@ def _tile_cycles(layer, shape, engine):
         words = layer.kernel**2 * shape.channels
     else:
         words = layer.kernel**2 * -(-shape.channels // engine.simd)
-    return words, max(words, engine.pe)
+    return words, max(words, engine.groups)
 
 
 def layer_cycles(network, index, engine, exact_gain=True):
@@ -36,7 +36,7 @@ def layer_cycles(network, index, engine, exact_gain=True):
     words, tile = _tile_cycles(layer, shape, engine)
     # The last tile does not wait for its channels: that wait is part of the drain.
     walk = (tiles - 1) * tile + words
-    drain = (_DRAIN_CONV if isinstance(layer, Conv) else _DRAIN_BYTES) + engine.pe
+    drain = (_DRAIN_CONV if isinstance(layer, Conv) else _DRAIN_BYTES) + engine.groups
     if not isinstance(layer, Readout):
         drain += 2 + engine.lanes
     exact = exact_gain and isinstance(layer, Conv) and network.neuron == "agmm"

@@ -28,7 +28,9 @@ class Engine:
     """Folding and memory sizes of an accelerator.
 
     pe: output channels computed at once. simd: input channels summed at once. lanes: time steps
-    computed at once. All three are powers of two, 4 <= pe <= simd and simd * lanes >= 32.
+    computed at once. units: output channels whose bias, gain and LIF are computed at once: those of
+    a tile take pe / units cycles, and no tile is shorter. All four are powers of two, 4 <= pe <=
+    simd, units <= pe / 4 and simd * lanes >= 32 * units.
     weight_depth: words of pe * simd bits. spike_depth: words of simd * lanes bits, shared by the
     frame, the spike maps and the logits. channel_depth: output channels of all layers together.
     mean_depth: words of the AGMM position tables. layer_depth: layers of a program.
@@ -43,6 +45,7 @@ class Engine:
     spike_depth: int
     channel_depth: int
     mean_depth: int
+    units: int = 1
     layer_depth: int = 8
     current_width: int = 16
     leak_shifts: tuple = (0, 1, 2, 3)
@@ -51,7 +54,7 @@ class Engine:
         object.__setattr__(self, "leak_shifts", tuple(self.leak_shifts))
         if not self.leak_shifts or not set(self.leak_shifts) <= set(LEAKS.values()):
             raise EngineError(f"leak_shifts must be some of {tuple(LEAKS.values())}")
-        for name in ("pe", "simd", "lanes"):
+        for name in ("pe", "simd", "lanes", "units"):
             if not _is_power_of_two(getattr(self, name)):
                 raise EngineError(f"{name} must be a power of two, got {getattr(self, name)}")
         if self.pe > self.simd or self.simd < 8:
@@ -61,8 +64,20 @@ class Engine:
         for name, low, high in _LIMITS:
             if not low <= getattr(self, name) <= high:
                 raise EngineError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
-        if self.pe < 4:
-            raise EngineError(f"pe must be at least 4, got {self.pe}")
+        if self.groups < 4:
+            raise EngineError(
+                f"pe must be at least 4 * units, got pe={self.pe} units={self.units}"
+            )
+        if self.simd * self.lanes < 32 * self.units:
+            raise EngineError("simd * lanes must be at least 32 * units: a logit each")
+        for name in ("channel_depth", "mean_depth"):
+            if getattr(self, name) % self.units:
+                raise EngineError(f"{name} must be a multiple of units={self.units}")
+
+    @property
+    def groups(self):
+        """Groups of ``units`` channels that the channels of a tile leave in, one a cycle."""
+        return self.pe // self.units
 
     @property
     def macs_per_cycle(self):
@@ -80,7 +95,7 @@ ENGINES = {
         leak_shifts=(1,),
     ),
     "ulx3s-85f": Engine(
-        pe=16, simd=32, lanes=4,
+        pe=16, simd=32, lanes=4, units=2,
         weight_depth=4096, spike_depth=2048, channel_depth=2048, mean_depth=8192,
         layer_depth=16, current_width=18,
     ),

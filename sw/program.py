@@ -85,7 +85,8 @@ class Program:
         words = np.asarray(words, dtype="<u2")
         if isinstance(self.network.layers[index], Readout):
             bank = engine.simd * engine.lanes // 16
-            return words.reshape(-1, bank)[:, :2].copy().view("<i4").ravel()
+            logits = words.reshape(-1, bank)[:, : 2 * engine.units].copy().view("<i4")
+            return logits.ravel()[: shape.channels]
         bits = np.unpackbits(words.view(np.uint8), bitorder="little")
         maps = bits.reshape(shape.height, shape.width, -1, engine.lanes)
         silent = maps.sum() - maps[:, :, : shape.channels, : self.network.T].sum()
@@ -101,7 +102,7 @@ def _words_per_pixel(channels, engine):
 
 def _spike_words(layer, shape, engine):
     if isinstance(layer, Readout):
-        return shape.channels
+        return -(-shape.channels // engine.units)
     return shape.height * shape.width * _words_per_pixel(shape.channels, engine)
 
 
@@ -328,10 +329,12 @@ def compile_program(image, engine):
             gains[: network.T] = data.agmm.factor
             values |= dict(mean_offset=data.agmm.offset, mean_shift=data.agmm.shift)
             records[-1][0].update(
-                mean_next=1, mean_base=used["means"], **_mean_fields(layer, shape)
+                mean_next=1, mean_base=used["means"] // engine.units, **_mean_fields(layer, shape)
             )
             table = data.agmm.table.reshape(shape.channels, -1)
             table = _pad_to(table, 0, engine.pe, 0)
+            # The entries of channels that are written together share a word.
+            table = table.reshape(-1, engine.units, table.shape[1]).transpose(0, 2, 1)
             means.append(_to_words(table, formats.TABLE_BITS))
             used["means"] += table.size
         elif data.gain is not None:

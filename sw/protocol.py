@@ -37,7 +37,7 @@ __all__ = [
     "encode_write",
 ]
 
-VERSION = 1
+VERSION = 2
 
 
 class Opcode(IntEnum):
@@ -57,14 +57,15 @@ class ProtocolError(RuntimeError):
     """The device answered with an error, or with something that is no answer."""
 
 
-_INFO = struct.Struct("<BBBBBBBIIII")
+_INFO = struct.Struct("<BBBBBBBBIIII")
 INFO_BYTES = _INFO.size
 
 
 def encode_info(engine):
     """The INFO data of an engine: what the hardware holds as a constant."""
     return _INFO.pack(
-        VERSION, engine.pe, engine.simd, engine.lanes, engine.layer_depth, engine.current_width,
+        VERSION, engine.pe, engine.simd, engine.lanes, engine.units, engine.layer_depth,
+        engine.current_width,
         sum(1 << shift for shift in engine.leak_shifts),
         engine.weight_depth, engine.spike_depth, engine.channel_depth, engine.mean_depth,
     )
@@ -82,12 +83,13 @@ def check_status(reply):
 
 def decode_info(reply):
     data = check_status(reply)
-    version, pe, simd, lanes, layers, width, leaks, *depths = _INFO.unpack(data)
-    if version != VERSION:
-        raise ProtocolError(f"the device speaks protocol {version}, this host {VERSION}")
+    # Before the rest is looked at: other versions have other lengths.
+    if data[:1] != bytes([VERSION]):
+        raise ProtocolError(f"the device speaks protocol {data[0]}, this host {VERSION}")
+    _, pe, simd, lanes, units, layers, width, leaks, *depths = _INFO.unpack(data)
     names = ("weight_depth", "spike_depth", "channel_depth", "mean_depth")
     return Engine(
-        pe=pe, simd=simd, lanes=lanes, layer_depth=layers, current_width=width,
+        pe=pe, simd=simd, lanes=lanes, units=units, layer_depth=layers, current_width=width,
         leak_shifts=[shift for shift in range(8) if leaks >> shift & 1],
         **dict(zip(names, depths, strict=True)),
     )

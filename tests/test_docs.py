@@ -204,7 +204,7 @@ def test_protocol_tables_are_those_of_the_port():
 def test_cycle_table_is_that_of_the_cycle_model(board):
     """The page's terms for the layers of a built-in network, by hand."""
     engine, network = ENGINES[board], digits()
-    pe, simd, lanes = engine.pe, engine.simd, engine.lanes
+    pe, simd, lanes, groups = engine.pe, engine.simd, engine.lanes, engine.groups
     conv, stem, readout = (
         sum(map(int, re.findall(r"\d+", row[1])))
         for row in table(ARCHITECTURE, "part", "cycles", "why")[4:]
@@ -212,12 +212,12 @@ def test_cycle_table_is_that_of_the_cycle_model(board):
     head = record_words(engine) + 4
     walks = [(64 * 32 // pe, 9), (64 * 64 // pe, 9 * 32 // simd), (16 * 64 // pe, 9 * 64 // simd),
              (-(-10 // pe), 4 * 64)]
-    walks = [(tiles - 1) * max(words, pe) + words for tiles, words in walks]
+    walks = [(tiles - 1) * max(words, groups) + words for tiles, words in walks]
     gain = 19 * lanes
     expected = [
-        head + walks[0] + stem + pe + lanes,
-        head + gain + walks[1] + conv + pe + lanes,
-        head + gain + walks[2] + conv + pe + lanes,
-        head + walks[3] + readout + pe,
+        head + walks[0] + stem + groups + lanes,
+        head + gain + walks[1] + conv + groups + lanes,
+        head + gain + walks[2] + conv + groups + lanes,
+        head + walks[3] + readout + groups,
     ]
     assert [layer_cycles(network, i, engine) for i in range(4)] == expected

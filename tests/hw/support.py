@@ -20,11 +20,13 @@ DEPTHS = dict(weight_depth=1024, spike_depth=512, channel_depth=128, mean_depth=
 SMALL = Engine(pe=4, simd=8, lanes=4, **DEPTHS)
 WIDE = Engine(pe=8, simd=16, lanes=2, current_width=18, **DEPTHS)
 LONG = Engine(pe=4, simd=8, lanes=16, **DEPTHS)
+PAIRS = Engine(pe=8, simd=16, lanes=4, units=2, **DEPTHS)
+FOURS = Engine(pe=16, simd=16, lanes=8, units=4, **DEPTHS)
 
 
 def shape(engine):
     """Short name of an engine in test names."""
-    return f"{engine.pe}x{engine.simd}x{engine.lanes}"
+    return f"{engine.pe}x{engine.simd}x{engine.lanes}x{engine.units}"
 
 
 def simulate(design, *testbenches):
@@ -76,10 +78,10 @@ def with_gaps(items, willing, after=0, seed=0, **silent):
     return stimulus + [{**rng.choice(items), **silent} for _ in range(after)]
 
 
-def tiles_with_gaps(tiles, pe, willing, after, seed=0):
+def tiles_with_gaps(tiles, apart, willing, after, seed=0):
     """Stimulus for tiles given as lists of operand dicts, and the cycle of each tile's last word.
 
-    Last words are at least ``pe`` cycles apart, no more than needed where nothing stalls.
+    Last words are at least ``apart`` cycles apart, no more than needed where nothing stalls.
     """
     rng = random.Random(seed)
     noise = [word for tile in tiles for word in tile]
@@ -95,7 +97,7 @@ def tiles_with_gaps(tiles, pe, willing, after, seed=0):
             last = index == len(tile) - 1
             while rng.random() >= willing:
                 wait()
-            while last and lasts and len(stimulus) < lasts[-1] + pe:
+            while last and lasts and len(stimulus) < lasts[-1] + apart:
                 wait()
             if last:
                 lasts.append(len(stimulus))
@@ -108,6 +110,16 @@ def tiles_with_gaps(tiles, pe, willing, after, seed=0):
 def arrivals(rows):
     """(cycle, value) wherever the first entry of a row says that the second is valid."""
     return [(cycle, *row[1:]) for cycle, row in enumerate(rows) if row[0]]
+
+
+def one_by_one(groups):
+    """(cycle, value) of every channel, of arrivals that are lists of channels."""
+    return [(cycle, value) for cycle, group in groups for value in group]
+
+
+def in_groups(values, units):
+    """``values``, ``units`` at a time, in lists."""
+    return [values[start : start + units] for start in range(0, len(values), units)]
 
 
 def difference(expected, got):

@@ -18,11 +18,14 @@ from sw.positions import Axis
 from sw.program import Region, compile_program
 from tests.hw.support import (
     FLOWS,
+    FOURS,
+    PAIRS,
     SMALL,
     STALLS,
     WIDE,
     difference,
     host_write,
+    in_groups,
     plain,
     play,
     records,
@@ -44,7 +47,7 @@ class WrittenMean(wiring.Component):
             "layer": In(layer_layout(engine)),
             "clear": In(1),
             "valid": In(1),
-            "spikes": In(engine.lanes),
+            "spikes": In(data.ArrayLayout(engine.lanes, engine.units)),
             "host": In(HostWrite),
             "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
         })
@@ -60,7 +63,7 @@ class WrittenMean(wiring.Component):
             writer.valid.eq(self.valid), writer.spikes.eq(self.spikes),
             mean.passed.eq(writer.passed & self.layer.mean_next),
             mean.passed_spikes.eq(writer.passed_spikes),
-            mean.last_channel.eq(writer.last_channel), mean.last_column.eq(writer.last_column),
+            mean.last_group.eq(writer.last_group), mean.last_column.eq(writer.last_column),
             self.totals.eq(mean.totals),
         ]
         return m
@@ -95,16 +98,17 @@ def direct(image, spikes):
 def stimulus_of(engine, layer, spikes, willing):
     """A clear, then the channels in the Writer's order; those beyond the real ones all spike."""
     steps, channels, height, width = spikes.shape
-    items = []
+    words = []
     for y in range(height):
         for x in range(width):
             for c in range(-(-channels // engine.pe) * engine.pe):
                 word = 2**steps - 1
                 if c < channels:
                     word = sum(int(spikes[t, c, y, x]) << t for t in range(steps))
-                items.append(dict(valid=1, spikes=word, clear=0))
+                words.append(word)
+    items = [dict(valid=1, spikes=group, clear=0) for group in in_groups(words, engine.units)]
     clear = [dict(valid=0, clear=1, layer=layer)] * 2
-    return clear + with_gaps(items, willing, after=Mean.latency)
+    return clear + with_gaps(items, willing, after=Mean(engine).latency)
 
 
 def run(engine, image, maps, willing, table=None):
@@ -156,7 +160,7 @@ def test_the_most_position_classes_there_are():
 
 
 @pytest.mark.parametrize("channels", [1, 4, 11])
-@pytest.mark.parametrize("engine", [SMALL, WIDE], ids=shape)
+@pytest.mark.parametrize("engine", [SMALL, WIDE, PAIRS, FOURS], ids=shape)
 def test_channels_fill_tiles_or_not(engine, channels):
     image = random_image(network(3, 2, 6, 7, channels))
     maps = random_maps(image)

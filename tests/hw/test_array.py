@@ -10,18 +10,21 @@ from sw.engine import Engine
 from tests.hw.support import (
     DEPTHS,
     FLOWS,
+    FOURS,
     LONG,
+    PAIRS,
     SMALL,
     WIDE,
     arrivals,
     difference,
+    one_by_one,
     play,
     shape,
     tiles_with_gaps,
     with_and_without_gaps,
 )
 
-ENGINES = [SMALL, WIDE, LONG, Engine(pe=8, simd=32, lanes=1, **DEPTHS)]
+ENGINES = [SMALL, WIDE, LONG, PAIRS, FOURS, Engine(pe=8, simd=32, lanes=1, **DEPTHS)]
 #: Sums of four bits: they wrap many times.
 NARROW = Engine(pe=4, simd=8, lanes=4, current_width=8, **DEPTHS)
 
@@ -42,13 +45,13 @@ def random_tiles(engine, lengths, seed=0):
 def run(dut, tiles, willing):
     """(cycle of the last word of each tile, arrivals)."""
     words = [[dict(spikes=s, weights=w) for s, w in tile] for tile in tiles]
-    stimulus, lasts = tiles_with_gaps(words, dut.pe, willing, dut.latency + dut.pe + 3)
-    return lasts, arrivals(play(dut, stimulus, ["out_valid", "out"]))
+    stimulus, lasts = tiles_with_gaps(words, dut.groups, willing, dut.latency + dut.groups + 3)
+    return lasts, one_by_one(arrivals(play(dut, stimulus, ["out_valid", "out"])))
 
 
 def expected(dut, tiles, lasts):
     return [
-        (last + dut.latency + p, counts)
+        (last + dut.latency + p // dut.units, counts)
         for tile, last in zip(tiles, lasts, strict=True)
         for p, counts in enumerate(dut.model(tile))
     ]
@@ -66,10 +69,11 @@ def test_equals_its_model_at_its_latency(engine, willing):
     assert (agreements >= 1 << dut.width) == (engine is NARROW)
 
 
+@pytest.mark.parametrize("engine", [SMALL, PAIRS], ids=shape)
 @pytest.mark.parametrize("words", [1, 2, 4, 5, 11])
-def test_cycles_from_tile_to_tile(words):
-    dut = Array(SMALL)
-    tiles = random_tiles(SMALL, [words] * 4)
+def test_cycles_from_tile_to_tile(words, engine):
+    dut = Array(engine)
+    tiles = random_tiles(engine, [words] * 4)
     lasts, got = run(dut, tiles, FLOWS)
     starts = [cycle for cycle, _ in got[:: dut.pe]]
     assert {b - a for a, b in itertools.pairwise(starts)} == {dut.cycles(words)}
@@ -111,5 +115,6 @@ def test_tiles_closer_than_pe_cycles_are_noticed():
         dict(valid=1, first=1, last=1, spikes=spikes, weights=weights)
         for ((spikes, weights),) in tiles
     ]
-    got = arrivals(play(dut, stimulus + [dict(valid=0)] * 12, ["out_valid", "out"]))
+    rows = play(dut, stimulus + [dict(valid=0)] * 12, ["out_valid", "out"])
+    got = one_by_one(arrivals(rows))
     assert difference(expected(dut, tiles, range(4)), got)

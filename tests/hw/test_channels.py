@@ -8,11 +8,14 @@ from hw.channels import Channels
 from sw.program import Region, channel_slot_bits
 from tests.hw.support import (
     FLOWS,
+    FOURS,
+    PAIRS,
     SMALL,
     WIDE,
     arrivals,
     difference,
     host_write,
+    one_by_one,
     play,
     shape,
     with_and_without_gaps,
@@ -32,11 +35,12 @@ def run(engine, layer, pixels, willing, before=0):
     bits = 2 * channel_slot_bits(engine)
     tiles, pool = layer["tiles_last"] + 1, layer["pool"]
     order = dut.model(tiles, pool, pixels)
+    groups = len(order) // engine.units
     valid = dict(valid=1, clear=0)
     stimulus = [dict(valid=1, layer=layer)] * before
     stimulus += [dict(valid=0, clear=1, layer=layer)]
     start = len(stimulus)
-    stimulus += with_gaps([valid] * len(order), willing, after=dut.latency)
+    stimulus += with_gaps([valid] * groups, willing, after=dut.latency)
 
     async def prepare(ctx):
         words = [entry >> shift & 0xFFFF for entry in entries for shift in range(0, bits, 16)]
@@ -44,16 +48,16 @@ def run(engine, layer, pixels, willing, before=0):
 
     rows = play(dut, stimulus, ["word"], prepare)[dut.latency :]
     valids = [values["valid"] and cycle >= start for cycle, values in enumerate(stimulus)]
-    words = arrivals(list(zip(valids, (word for (word,) in rows), strict=False)))
+    words = one_by_one(arrivals(list(zip(valids, (word for (word,) in rows), strict=False))))
     return [entries[layer["channel_base"] + entry] for entry in order], [w for _, w in words]
 
 
 @with_and_without_gaps
 @pytest.mark.parametrize("pool", [0, 1])
 @pytest.mark.parametrize("tiles", [1, 2, 3])
-@pytest.mark.parametrize("engine", [SMALL, WIDE], ids=shape)
+@pytest.mark.parametrize("engine", [SMALL, WIDE, PAIRS, FOURS], ids=shape)
 def test_equals_its_model_one_cycle_later(engine, tiles, pool, willing):
-    layer = dict(tiles_last=tiles - 1, pool=pool, channel_base=12)
+    layer = dict(tiles_last=tiles - 1, pool=pool, channel_base=16)
     expected, got = run(engine, layer, 3, willing)
     assert difference(expected, got) is None
     assert len(got) == 3 * tiles * (4 if pool else 1) * engine.pe

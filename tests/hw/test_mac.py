@@ -11,6 +11,7 @@ from tests.hw.support import (
     FLOWS,
     arrivals,
     difference,
+    one_by_one,
     play,
     tiles_with_gaps,
     with_and_without_gaps,
@@ -31,22 +32,22 @@ def random_tiles(pe, lengths, seed=0):
 
 def run(dut, tiles, willing):
     words = [[dict(operand=o, weights=w) for o, w in tile] for tile in tiles]
-    stimulus, lasts = tiles_with_gaps(words, dut.pe, willing, dut.latency + dut.pe + 3)
-    return lasts, arrivals(play(dut, stimulus, ["out_valid", "out"]))
+    stimulus, lasts = tiles_with_gaps(words, dut.groups, willing, dut.latency + dut.groups + 3)
+    return lasts, one_by_one(arrivals(play(dut, stimulus, ["out_valid", "out"])))
 
 
 def expected(dut, tiles, lasts):
     return [
-        (last + dut.latency + p, total)
+        (last + dut.latency + p // dut.units, total)
         for tile, last in zip(tiles, lasts, strict=True)
         for p, total in enumerate(dut.model(tile))
     ]
 
 
 @with_and_without_gaps
-@pytest.mark.parametrize("pe", [4, 8])
-def test_equals_its_model_at_its_latency(pe, willing):
-    dut = Mac(pe)
+@pytest.mark.parametrize("pe, units", [(4, 1), (8, 1), (8, 2), (16, 4)])
+def test_equals_its_model_at_its_latency(pe, units, willing):
+    dut = Mac(pe, units)
     tiles = random_tiles(pe, [9, 10, 1, 2, 3, pe, 30, 1, 1])
     lasts, got = run(dut, tiles, willing)
     assert difference(expected(dut, tiles, lasts), got) is None
@@ -62,10 +63,11 @@ def test_the_largest_sums_fit():
     assert got[0][1] + 255 * 127 >= limit and got[4][1] - 255 * 128 < -limit
 
 
+@pytest.mark.parametrize("pe, units", [(4, 1), (16, 2)])
 @pytest.mark.parametrize("words", [1, 3, 4, 9])
-def test_cycles_from_tile_to_tile(words):
-    dut = Mac(4)
-    _lasts, got = run(dut, random_tiles(4, [words] * 4), FLOWS)
+def test_cycles_from_tile_to_tile(words, pe, units):
+    dut = Mac(pe, units)
+    _lasts, got = run(dut, random_tiles(pe, [words] * 4), FLOWS)
     starts = [cycle for cycle, _ in got[:: dut.pe]]
     assert {b - a for a, b in itertools.pairwise(starts)} == {dut.cycles(words)}
 

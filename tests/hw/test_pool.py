@@ -40,7 +40,7 @@ def expected(dut, channels, enable, sent):
     """Pooled channels come out in the cycle in which the window's last tile comes in."""
     values = dut.model(channels, enable)
     if enable:
-        sent = [cycle for i, cycle in enumerate(sent) if i // dut.pe % 4 == 3]
+        sent = [cycle for i, cycle in enumerate(sent) if i // dut.groups % 4 == 3]
     return [(cycle + dut.latency, value) for cycle, value in zip(sent, values, strict=True)]
 
 

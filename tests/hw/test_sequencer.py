@@ -14,7 +14,17 @@ from sw.engine import Engine
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.program import Region, compile_program
 from sw.record import FIELDS, field_bits
-from tests.hw.support import DEPTHS, SMALL, WIDE, difference, host_write, records, shape, simulate
+from tests.hw.support import (
+    DEPTHS,
+    PAIRS,
+    SMALL,
+    WIDE,
+    difference,
+    host_write,
+    records,
+    shape,
+    simulate,
+)
 from tests.support import random_image
 
 #: As many channels as inputs at once: most tiles are shorter than pe cycles.
@@ -84,7 +94,7 @@ def walk(program):
 def drain(engine, layer):
     """Cycles from the last operand to the announcement of the last word, by the components."""
     conv, neurons = isinstance(layer, Conv), 0 if isinstance(layer, Readout) else 2 + engine.lanes
-    sums = (Array if conv else Mac).latency + engine.pe - 1
+    sums = (Array if conv else Mac).latency + engine.groups - 1
     return HostMemory.latency + sums + Channels.latency + neurons + Writer.latency
 
 
@@ -144,6 +154,7 @@ def run(program, first=0, count=None, words=None, extra=0, limit=60_000):
 @pytest.mark.parametrize(
     "network, engine",
     [*((network, SMALL) for network in NETWORKS), *((network, WIDE) for network in NETWORKS[:3]),
+     *((network, PAIRS) for network in NETWORKS[1:4]),
      *((network, SQUARE) for network in NETWORKS[2:])],
     ids=lambda value: value.name if isinstance(value, Network) else shape(value),
 )

@@ -7,11 +7,14 @@ import pytest
 from hw.writer import Writer
 from tests.hw.support import (
     FLOWS,
+    FOURS,
     LONG,
+    PAIRS,
     SMALL,
     WIDE,
     arrivals,
     difference,
+    in_groups,
     play,
     shape,
     with_and_without_gaps,
@@ -19,7 +22,7 @@ from tests.hw.support import (
 )
 
 OUTPUTS = ["write_enable", "write_address", "write_data"]
-PASSED = ["passed", "passed_spikes", "last_channel", "last_column"]
+PASSED = ["passed", "passed_spikes", "last_group", "last_column"]
 
 
 def layer_of(engine, channels, height, width, base=17):
@@ -30,12 +33,12 @@ def layer_of(engine, channels, height, width, base=17):
 
 
 def run(dut, layer, values, willing, logits=False, before=0):
-    """Rows of all outputs after the clear, and the cycles of the channels among them.
+    """Rows of all outputs after the clear, and the cycles of the groups of channels among them.
 
     Channels beyond the real ones get values too: they must not come through.
     """
     valid, value = ("logit_valid", "logit") if logits else ("valid", "spikes")
-    items = [{valid: 1, value: item, "clear": 0} for item in values]
+    items = [{valid: 1, value: group, "clear": 0} for group in in_groups(values, dut.engine.units)]
     lead = [{**items[0], "layer": layer}] * before
     lead += [{valid: 0, "clear": 1, "layer": layer}]
     stimulus = with_gaps(items, willing, after=4, **{valid: 0})
@@ -68,7 +71,8 @@ def expected_writes(dut, layer, values, sent):
         words = dut.model(values[start : start + per_pixel], layer["channels"])
         for number, word in enumerate(words):
             last = start + min((number + 1) * engine.simd, per_pixel) - 1
-            writes.append((sent[last] + dut.latency, layer["out_base"] + len(writes), word))
+            cycle = sent[last // engine.units] + dut.latency
+            writes.append((cycle, layer["out_base"] + len(writes), word))
     return writes
 
 
@@ -77,7 +81,7 @@ SHAPES = [(5, 2, 3), (8, 1, 1), (3, 3, 2), (19, 2, 2), (16, 1, 4), (1, 1, 5)]
 
 @with_and_without_gaps
 @pytest.mark.parametrize("channels, height, width", SHAPES)
-@pytest.mark.parametrize("engine", [SMALL, WIDE, LONG], ids=shape)
+@pytest.mark.parametrize("engine", [SMALL, WIDE, LONG, PAIRS, FOURS], ids=shape)
 def test_words_equal_the_model_at_its_latency(engine, channels, height, width, willing):
     dut, layer = Writer(engine), layer_of(engine, channels, height, width)
     values = random_spikes(engine, layer)
@@ -94,7 +98,7 @@ def test_channels_pass_in_the_same_cycle_with_their_place(willing):
     sent, rows = run(dut, layer, values, willing)
     got = arrivals([row[4:] for row in rows])
     expected = [
-        (cycle, spikes if i % 8 < 6 else 0, i % 8 == 7, i // 8 % 3 == 2)
+        (cycle, [spikes if i % 8 < 6 else 0], i % 8 == 7, i // 8 % 3 == 2)
         for i, (cycle, spikes) in enumerate(zip(sent, values, strict=True))
     ]
     assert difference(expected, got) is None
@@ -102,11 +106,12 @@ def test_channels_pass_in_the_same_cycle_with_their_place(willing):
 
 @with_and_without_gaps
 @pytest.mark.parametrize("classes", [3, 4, 10])
-def test_logits_take_a_word_each(classes, willing):
-    dut, layer = Writer(SMALL), layer_of(SMALL, classes, 1, 1)
+@pytest.mark.parametrize("engine", [SMALL, PAIRS, FOURS], ids=shape)
+def test_logits_of_a_cycle_take_a_word(engine, classes, willing):
+    dut, layer = Writer(engine), layer_of(engine, classes, 1, 1)
     rng = random.Random(12)
-    values = [-1, -(1 << 31), (1 << 31) - 1, *(rng.randint(-9999, 9999) for _ in range(9))]
-    values = [value & 0xFFFFFFFF for value in values][: tile_channels(SMALL, layer)]
+    values = [-1, -(1 << 31), (1 << 31) - 1, *(rng.randint(-9999, 9999) for _ in range(13))]
+    values = [value & 0xFFFFFFFF for value in values][: tile_channels(engine, layer)]
     sent, rows = run(dut, layer, values, willing, logits=True)
     words = dut.model(values, classes, logits=True)
     expected = [(sent[i] + dut.latency, 17 + i, word) for i, word in enumerate(words)]

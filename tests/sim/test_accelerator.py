@@ -20,6 +20,9 @@ WIDE = Engine(
     pe=8, simd=32, lanes=8, weight_depth=1024, spike_depth=512, channel_depth=256, mean_depth=1024,
     current_width=18,
 )
+#: Two channels and four at once behind the array.
+PAIRS = replace(SMALL, pe=8, units=2)
+FOURS = replace(WIDE, pe=16, units=4)
 
 PLAIN = Network("plain", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(20), Readout(10)])
 NETWORKS = {
@@ -65,9 +68,17 @@ def test_verilog_equals_golden(name):
     assert differences(image, image, SMALL) == []
 
 
-def test_another_folding_equals_golden():
+@pytest.mark.parametrize("engine", [WIDE, FOURS], ids=["wide", "fours"])
+def test_another_folding_equals_golden(engine):
     image = random_image(PLAIN.replace(T=8))
-    assert differences(image, image, WIDE) == []
+    assert differences(image, image, engine) == []
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_two_channels_at_once_equal_golden(name):
+    network, gain = NETWORKS[name]
+    image = random_image(network, gain=gain)
+    assert differences(image, image, PAIRS) == []
 
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus is a system package")

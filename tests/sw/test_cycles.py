@@ -30,6 +30,15 @@ def test_layers_by_hand(index, exact):
     assert layer_cycles(NETWORK, index, ENGINE, exact) == expected
 
 
+def test_several_units_shorten_short_tiles_and_the_drain():
+    one = replace(ENGINE, pe=8, simd=16)
+    two = replace(one, units=2)
+    # conv2: 4 pixels of 3 tiles of one word, each 8 cycles or 4; its last tile drains 4 sooner.
+    saved = [layer_cycles(NETWORK, index, one) - layer_cycles(NETWORK, index, two)
+             for index in range(5)]
+    assert saved == [4, (1 * 4 - 1) * 4 + 4, (3 * 4 - 1) * 4 + 4, 4, 4]
+
+
 @pytest.mark.parametrize("neuron", ["agmm", "vanilla"])
 def test_a_frame_is_the_sum_of_its_layers(neuron):
     network = NETWORK.replace(neuron=neuron)

@@ -19,7 +19,12 @@ SHAPE = dict(
     (dict(simd=4), "simd must be at least pe and 8, got pe=4 simd=4"),
     (dict(lanes=2), "simd \\* lanes must be at least 32, and lanes at most 16"),
     (dict(lanes=32), "simd \\* lanes must be at least 32, and lanes at most 16"),
-    (dict(pe=2), "pe must be at least 4, got 2"),
+    (dict(pe=2), "pe must be at least 4 \\* units, got pe=2 units=1"),
+    (dict(units=2), "pe must be at least 4 \\* units, got pe=4 units=2"),
+    (dict(units=0), "units must be a power of two, got 0"),
+    (dict(pe=8, units=2), "simd \\* lanes must be at least 32 \\* units"),
+    (dict(pe=8, simd=16, units=2, channel_depth=15), "channel_depth must be a multiple of units=2"),
+    (dict(pe=8, simd=16, units=2, mean_depth=15), "mean_depth must be a multiple of units=2"),
     (dict(leak_shifts=()), "leak_shifts must be some of"),
     (dict(leak_shifts=(1, 4)), "leak_shifts must be some of"),
 ])
@@ -31,6 +36,7 @@ def test_what_cannot_be_built_is_refused_in_one_line(changes, message):
 
 @pytest.mark.parametrize("changes", [
     {}, dict(simd=32, lanes=1), dict(lanes=16), dict(pe=8), dict(simd=64), dict(leak_shifts=[1]),
+    dict(pe=8, simd=16, units=2),
 ])
 def test_what_can_be_built_is_accepted(changes):
     engine = Engine(**{**SHAPE, **changes})

@@ -21,7 +21,8 @@ ENGINE = Engine(
     pe=4, simd=8, lanes=4, weight_depth=512, spike_depth=128, channel_depth=64, mean_depth=256
 )
 WIDE = replace(ENGINE, pe=8, simd=16, current_width=18)
-ENGINES_TESTED = {"narrow": ENGINE, "wide": WIDE, **ENGINES}
+PAIRS = replace(WIDE, units=2)
+ENGINES_TESTED = {"narrow": ENGINE, "wide": WIDE, "pairs": PAIRS, **ENGINES}
 
 
 @pytest.fixture(params=ENGINES_TESTED)
@@ -98,7 +99,9 @@ def test_means_hold_the_position_tables(program):
         classes = fields["mean_classes"]
         assert fields["mean_next"] == 1 and classes == table[0].size
         tiled = -(-len(table) // engine.pe) * engine.pe
-        stored = words[fields["mean_base"] :][: tiled * classes].reshape(tiled, classes)
+        stored = words[fields["mean_base"] * engine.units :][: tiled * classes]
+        # Channels that are written together lie together.
+        stored = stored.reshape(-1, classes, engine.units).transpose(0, 2, 1).reshape(tiled, -1)
         assert np.array_equal(stored[: len(table)], table.reshape(len(table), -1))
         assert not stored[len(table) :].any()
 
@@ -171,9 +174,11 @@ def test_unpack_boundary_inverts_the_packing(program, index):
 
 def test_unpack_boundary_reads_logits(program):
     logits = np.array([-1, 0, 5, -(1 << 31), (1 << 31) - 1, 77], np.int32)
-    bank = program.engine.simd * program.engine.lanes // 16
-    words = np.full((6, bank), 0xABCD, np.uint16)
-    words[:, :2] = logits.view(np.uint16).reshape(6, 2)
+    bank, units = program.engine.simd * program.engine.lanes // 16, program.engine.units
+    words = np.full((-(-6 // units), bank), 0xABCD, np.uint16)
+    for index, logit in enumerate(logits):
+        place = 2 * (index % units)
+        words[index // units, place : place + 2] = logit & 0xFFFF, logit >> 16 & 0xFFFF
     assert program.boundary_words(3)[1] == words.size
     assert program.unpack_boundary(3, words.ravel()).tolist() == logits.tolist()
 

@@ -21,9 +21,10 @@ def test_info_of_another_engine_differs():
     assert protocol.decode_info(b"\0" + one) != protocol.decode_info(b"\0" + other)
 
 
-def test_another_version_is_refused():
-    data = bytes([protocol.VERSION + 1]) + protocol.encode_info(ENGINES["icebreaker"])[1:]
-    with pytest.raises(ProtocolError, match="speaks protocol 2, this host 1"):
+@pytest.mark.parametrize("length", [1, protocol.INFO_BYTES - 1, protocol.INFO_BYTES])
+def test_another_version_is_refused(length):
+    data = bytes([protocol.VERSION - 1]) + protocol.encode_info(ENGINES["icebreaker"])[1:length]
+    with pytest.raises(ProtocolError, match="speaks protocol 1, this host 2"):
         protocol.decode_info(bytes([Status.OK]) + data)
 
 
