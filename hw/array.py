@@ -1,6 +1,6 @@
 """The XNOR-popcount array: pe output channels x lanes time steps, simd inputs a cycle."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -82,7 +82,7 @@ class Array(wiring.Component):
                 ]
                 total, count = accumulators[p][t], popcount.count
                 if has_carry_cells(platform):
-                    following = Cat(accumulate(m, total, count, first))
+                    following = accumulate(m, total, count, first)
                 else:
                     # On iCE40 a choice after the addition fits the LUT that adds; before, it does
                     # not.

@@ -5,9 +5,9 @@ chooses what goes on: the carry in if it is 1, else a LUT2 of A and B, whose con
 four lowest entries (Yosys' ``ccu2c_sim.vh``). In a LUT's contents, A is bit 0 of an entry's index.
 """
 
-from amaranth.hdl import Const, Instance, Signal
+from amaranth.hdl import Cat, Const, Instance, Signal
 
-__all__ = ["accumulate", "carry_chain", "has_carry_cells", "threes"]
+__all__ = ["accumulate", "has_carry_cells", "threes"]
 
 #: With C = 1: S is the carry in, and A xnor B goes on.
 FEED = 0x0009
@@ -75,4 +75,4 @@ def accumulate(m, total, addend, restart):
     padded = Signal.like(total)
     m.d.comb += padded.eq(addend)
     halves = [(RESTART, padded[bit], total[bit], restart, 1) for bit in range(len(total))]
-    return carry_chain(m, halves)[: len(total)]
+    return Cat(carry_chain(m, halves)[: len(total)])

@@ -57,4 +57,3 @@ def _tree(m, level, name):
             following.append(partial)
         level = following
     return level[0]
-

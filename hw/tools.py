@@ -97,4 +97,3 @@ def run_plan(plan, folder, title, quiet=False):
         label = f"{title} [{number}/{len(commands)}] {tool}, {STEPS.get(tool, 'tool')}"
         with step(label, quiet) as tick:
             run_tool(tool, arguments, folder, tick)
-

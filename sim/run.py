@@ -130,16 +130,16 @@ def build(engine, simulator="verilator", gates_of=None, root=Path("build/sim")):
     arguments = dict(hdl_toplevel="accelerator", timescale=("1ns", "1ps"), build_dir=folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "accelerator.v"
-    if gates_of:
-        # The folder is named for all that they are made from.
-        verilog = source.read_text() if source.exists() else accelerator_netlist(gates_of, engine)
-    else:
+    if gates_of is None:
         verilog = accelerator_verilog(engine)
-    if simulator == "icarus":
-        verilog = _wake_icarus(verilog)
-    # Simulators compile anew what is newer than they are.
-    if not source.exists() or source.read_text() != verilog:
-        replace_file(source, verilog)
+        if simulator == "icarus":
+            verilog = _wake_icarus(verilog)
+        # Simulators compile anew what is newer than they are.
+        if not source.exists() or source.read_text() != verilog:
+            replace_file(source, verilog)
+    elif not source.exists():
+        # Made once: the folder is named for all that gates are made from.
+        replace_file(source, accelerator_netlist(gates_of, engine))
     sources = [source]
     if simulator == "verilator":
         control = folder / "ports.vlt"
@@ -263,7 +263,7 @@ def run(arguments):
     return {
         "command": f"python -m sim.run --model {arguments.model} --images {arguments.images}"
         f" --sim {arguments.sim} --engine {arguments.engine}"
-        + " --netlist" * arguments.netlist,
+        f"{' --netlist' if arguments.netlist else ''}",
         "model": arguments.model,
         "checksum": model.checksum,
         "engine": arguments.engine,

@@ -120,12 +120,12 @@ def membrane_range(low, high, gains, leak_shift, threshold=None):
     return lowest, highest
 
 
-def gain_range(data):
-    """(smallest, largest) gain of every step of a LayerImage."""
-    if data.agmm is None:
-        return [(int(gain), int(gain)) for gain in data.gain]
-    table = data.agmm.sigmoid
-    return [(int(table.min()), int(table.max()))] * len(data.agmm.factor)
+def gain_range(gain, agmm):
+    """(smallest, largest) gain of every step, from a LayerImage's ``gain`` and ``agmm``."""
+    if agmm is None:
+        return [(int(constant), int(constant)) for constant in gain]
+    table = agmm.sigmoid
+    return [(int(table.min()), int(table.max()))] * len(agmm.factor)
 
 
 def _axes(layer, shape):
@@ -169,8 +169,9 @@ def _layer_bounds(network, index, data):
         return LayerBounds(name, nothing, nothing, nothing, accumulator, 0, 0, 0, 0)
     accumulator = _channel_bits(low, high) if isinstance(layer, Stem) else nothing
     low, high = current_range(layer, low, high, data.bias)
+    gains = gain_range(data.gain, data.agmm)
     membrane = _channel_bits(
-        *membrane_range(low, high, gain_range(data), network.leak_shift, data.threshold)
+        *membrane_range(low, high, gains, network.leak_shift, data.threshold)
     )
     current = np.maximum(_channel_bits(low, high), membrane - formats.MEMBRANE_EXTRA_BITS)
     threshold = np.array([int(value).bit_length() for value in data.threshold])

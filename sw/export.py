@@ -21,6 +21,7 @@ from sw.bounds import (
     bounds,
     check,
     current_range,
+    gain_range,
     mean_range,
     membrane_range,
     position_table,
@@ -169,11 +170,11 @@ def _fold_stem(network, index, module, _):
     gain = np.abs(gain)
     # ``>> STEM_SHIFT`` takes away 0 to 63/64 of a unit, (1 - 1/64) / 2 on average: give it back.
     rounding = (1 - 2.0**-formats.STEM_SHIFT) / 2
+    constant = np.full(network.T, formats.GAIN_ONE, np.int64)
     bias, threshold = _fold_neuron(
         network, index, weights, gain * 2**formats.STEM_SHIFT, shift, rounding,
-        [(formats.GAIN_ONE, formats.GAIN_ONE)] * network.T,
+        gain_range(constant, None),
     )
-    constant = np.full(network.T, formats.GAIN_ONE, np.int64)
     return LayerImage(
         weights, bias, threshold, constant, None, np.float32(gain), np.float32(shift), None
     )
@@ -197,12 +198,9 @@ def _fold_conv(network, index, module, frozen):
         else:
             layer, shape = network.layers[index], network.shapes[index]
             agmm = _fold_agmm(layer, shape, weights, gain, shift, alpha.astype(np.float64))
-    if agmm is None:
-        gains = [(gain, gain) for gain in constant.tolist()]
-    else:
-        gains = [(agmm.sigmoid.min(), agmm.sigmoid.max())] * network.T
     bias, threshold = _fold_neuron(
-        network, index, weights, gain * 2.0**-formats.FRACTION, shift, 0.0, gains
+        network, index, weights, gain * 2.0**-formats.FRACTION, shift, 0.0,
+        gain_range(constant, agmm),
     )
     return LayerImage(
         weights, bias, threshold, constant, agmm, np.float32(gain), np.float32(shift), alpha

@@ -83,9 +83,11 @@ def check_status(reply):
 
 def decode_info(reply):
     data = check_status(reply)
-    # Before the rest is looked at: other versions have other lengths.
-    if data[:1] != bytes([VERSION]):
+    # The version first: others have other lengths.
+    if data and data[0] != VERSION:
         raise ProtocolError(f"the device speaks protocol {data[0]}, this host {VERSION}")
+    if len(data) != INFO_BYTES:
+        raise ProtocolError(f"the device sent {len(data)} bytes of INFO, not {INFO_BYTES}")
     _, pe, simd, lanes, units, layers, width, leaks, *depths = _INFO.unpack(data)
     names = ("weight_depth", "spike_depth", "channel_depth", "mean_depth")
     return Engine(

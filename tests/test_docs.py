@@ -20,7 +20,6 @@ ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 
 
-
 def script(name):
     """A script of docs/, which is no package."""
     spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")

@@ -2,7 +2,7 @@
 
 import pytest
 from amaranth.back import rtlil
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -70,8 +70,7 @@ class Accumulator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         if carry.has_carry_cells(platform):
-            value = Cat(carry.accumulate(m, self.total, self.addend, self.restart))
-            m.d.comb += self.out.eq(value)
+            m.d.comb += self.out.eq(carry.accumulate(m, self.total, self.addend, self.restart))
         else:
             m.d.comb += self.out.eq(self.total + self.addend)
             with m.If(self.restart):

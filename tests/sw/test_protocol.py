@@ -28,6 +28,13 @@ def test_another_version_is_refused(length):
         protocol.decode_info(bytes([Status.OK]) + data)
 
 
+@pytest.mark.parametrize("length", [0, 1, protocol.INFO_BYTES - 1])
+def test_a_short_info_is_refused(length):
+    data = protocol.encode_info(ENGINES["icebreaker"])[:length]
+    with pytest.raises(ProtocolError, match=rf"sent {length} bytes of INFO"):
+        protocol.decode_info(bytes([Status.OK]) + data)
+
+
 def test_commands_written_out():
     assert protocol.encode_write(Region.MEANS, 0x012345, [0xABCD, 0x0102]) == bytes.fromhex(
         "02 03 452301 020000 cdab 0201"
