@@ -12,7 +12,7 @@ ENV := $(VENV)/installed
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint train export sim verilog bitstream demo clean
+.PHONY: help env test lint train export sim verilog bitstream bench demo clean
 
 help:
 	@echo 'Binary-weight spiking neural networks, from PyTorch to FPGAs.'
@@ -22,7 +22,8 @@ help:
 	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus] [BOARD=...]'
 	@echo '       [ARGS=--netlist: the gates that synthesis makes for the icebreaker]'
 	@echo '  make bitstream           place and route for a board; writes build/<board>/'
-	@echo '       [BOARD=icebreaker|ulx3s-85f] [MODEL=...] [SEED=1] [CLOCK=MHz]'
+	@echo '       [BOARD=icebreaker|icebreaker-t1|ulx3s-85f] [MODEL=...] [SEED=1] [CLOCK=MHz]'
+	@echo '  make bench               the builds behind the figures of README [BOARD=...]; long'
 	@echo '  make train               train a network [ARGS="--data fashion-mnist --T 2"]'
 	@echo '  make export              make a network image CHECKPOINT=runs/... [MODEL=my.bsnn]'
 	@echo '  make verilog             the Verilog of the accelerator alone [BOARD=...]'
@@ -72,6 +73,11 @@ verilog: $(ENV)
 
 bitstream: $(ENV)
 	$(RUN) -m hw.build $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(CLOCK:%=--clock %) $(ARGS)
+
+# All boards, unless one is given.
+bench: $(ENV)
+	$(RUN) -m hw.bench $(if $(filter command,$(origin BOARD)),$(BOARD)) $(ARGS)
+	$(RUN) docs/results.py
 
 demo: $(ENV)
 	$(RUN) -m sim.demo $(ARGS)

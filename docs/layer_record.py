@@ -1,4 +1,4 @@
-"""Rewrites the layer record table of architecture.md from ``sw.record.FIELDS``.
+"""Rewrites the layer record table of architecture.md from ``sw.record``.
 
 Run it after a change of the record: ``python docs/layer_record.py``. Meanings are kept by name.
 """
@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from sw.record import FIELDS
+from sw.record import EVERY_FIELD
 
 __all__ = ["PAGE", "render"]
 
@@ -24,7 +24,7 @@ def _row(field, meaning):
     return f"| {word} | {bits} | `{field.name}` | {meaning} |\n"
 
 
-def render(text, fields=FIELDS):
+def render(text, fields=EVERY_FIELD):
     """The page with the table as it should be. KeyError for a field that has no meaning yet."""
     start = text.index(HEADER) + len(HEADER)
     table = re.match(r"(\|.*\n)*", text[start:])[0]

@@ -1,4 +1,4 @@
-"""Rewrites the place-and-route table of README.md from ``results/builds/``.
+"""Rewrites the place-and-route tables of README.md and architecture.md from ``results/builds/``.
 
 Run it after new builds: ``python docs/results.py``.
 """
@@ -7,16 +7,21 @@ import json
 import re
 from pathlib import Path
 
-__all__ = ["PAGE", "load", "render"]
+__all__ = ["LAYERS_PAGE", "PAGE", "load", "render", "render_layers"]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"
+LAYERS_PAGE = ROOT / "docs" / "architecture.md"
 
 COLUMNS = (
-    "board", "MACs/cycle", "LUT4", "FF", "logic in use", "block RAM", "SPRAM", "DSP", "fmax",
-    "clock", "cycles a frame", "frames/s",
+    "board", "network", "MACs/cycle", "LUT4", "for each MAC/cycle", "logic in use", "block RAM",
+    "DSP", "fmax", "clock", "cycles a frame", "array in use", "frames/s",
 )
-HEADER = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
+LAYER_COLUMNS = ("layer", "MACs a frame", "cycles", "array in use")
+
+
+def _rule(columns):
+    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
 
 
 def load():
@@ -35,22 +40,43 @@ def _of(report, cells):
 def _row(report):
     # Of an iCE40, a logic cell holds a LUT, a flip-flop or both.
     logic = "logic_cells" if "logic_cells" in report["occupancy"] else "lut4"
-    values = (
-        f"{report['board']} ({report['device']})", f"{report['lanes']:,}", f"{report['lut4']:,}",
-        f"{report['ff']:,}", f"{report['occupancy'][logic]['share']:.0%}", _of(report, "bram"),
-        _of(report, "spram"), _of(report, "dsp"), f"{report['fmax_mhz']:.1f} MHz",
-        f"{report['clock_mhz']:.0f} MHz", f"{report['cycles_per_frame']:,}",
+    return (
+        f"{report['board']} ({report['device']})", report["model"], f"{report['lanes']:,}",
+        f"{report['lut4']:,}", f"{report['lut4'] / report['lanes']:.2f}",
+        f"{report['occupancy'][logic]['share']:.0%}", _of(report, "bram"), _of(report, "dsp"),
+        f"{report['fmax_mhz']:.1f} MHz", f"{report['clock_mhz']:.0f} MHz",
+        f"{report['cycles_per_frame']:,}", f"{report['utilisation']:.1%}",
         f"{report['frames_per_s']:,.0f}",
     )
-    return f"| {' | '.join(values)} |\n"
+
+
+def _layer_row(layer):
+    share = layer["utilisation"]
+    return (
+        layer["name"], f"{layer['macs']:,}", f"{layer['cycles']:,}",
+        "other core" if share is None else f"{share:.1%}",
+    )
+
+
+def _replace_table(text, columns, rows):
+    header = _rule(columns)
+    start = text.index(header) + len(header)
+    table = re.match(r"(\|.*\n)*", text[start:])[0]
+    lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return text[:start] + lines + text[start + len(table) :]
 
 
 def render(text, reports):
-    """The page with the table as it should be."""
-    start = text.index(HEADER) + len(HEADER)
-    table = re.match(r"(\|.*\n)*", text[start:])[0]
-    return text[:start] + "".join(map(_row, reports)) + text[start + len(table) :]
+    """README with the table as it should be."""
+    return _replace_table(text, COLUMNS, map(_row, reports))
+
+
+def render_layers(text, reports):
+    """architecture.md with the layers of the CNV shape as they should be."""
+    report = next(report for report in reports if report["model"] == "cnv")
+    return _replace_table(text, LAYER_COLUMNS, map(_layer_row, report["layers"]))
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render(PAGE.read_text(), load()))
+    for page, rewrite in ((PAGE, render), (LAYERS_PAGE, render_layers)):
+        page.write_text(rewrite(page.read_text(), load()))

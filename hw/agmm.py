@@ -31,19 +31,20 @@ class Mean(wiring.Component):
     Members
     -------
     layer, clear : record of the layer that writes, and its start, which starts the sums anew.
-    passed, passed_spikes, last_group, last_column : from the Writer.
+    passed, passed_spikes, last_group, column, row : from the Writer.
     totals : complete ``latency`` cycles after the last group.
     """
 
-    def __init__(self, engine):
-        self.engine = engine
+    def __init__(self, engine, region=Region.MEANS):
+        self.engine, self.region = engine, region
         super().__init__({
             "layer": In(layer_layout(engine)),
             "clear": In(1),
             "passed": In(1),
             "passed_spikes": In(data.ArrayLayout(engine.lanes, engine.units)),
             "last_group": In(1),
-            "last_column": In(1),
+            "column": In(7),
+            "row": In(7),
             "host": In(HostWrite),
             "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
         })
@@ -51,7 +52,7 @@ class Mean(wiring.Component):
     @property
     def latency(self):
         """Cycles from the last group to the totals."""
-        return 2 if self.engine.units == 1 else 3
+        return 2 if self.engine.units == 1 else 4
 
     def model(self, spikes, table, axis_y, axis_x):
         """Totals [T] of spikes [T, C, H, W] under table [C, classes of y, classes of x]."""
@@ -64,14 +65,13 @@ class Mean(wiring.Component):
         m = Module()
         engine, layer = self.engine, self.layer
         m.submodules.table = table = HostMemory(
-            Region.MEANS, TABLE_BITS * engine.units, engine.mean_depth // engine.units
+            self.region, TABLE_BITS * engine.units, engine.mean_depth // engine.units
         )
         pointer = Signal(table.address.shape())
         wiring.connect(m, wiring.flipped(self.host), table.host)
 
-        # Class and position of the pixel now written, of the next one, and its table entry. A pixel
-        # lasts at least pe / units >= 4 cycles: time for the two steps that compute the next start.
-        x, y, next_x, next_y = (Signal(7, name=name) for name in ("x", "y", "next_x", "next_y"))
+        # Classes of the pixel now written, of the next one, and its table entry. A pixel lasts at
+        # least pe / units >= 4 cycles: time for the two steps that compute the next start.
         class_x, class_y, next_class_x, next_class_y = (
             Signal(4, name=f"{name}class_{axis}") for name in ("", "next_") for axis in "xy"
         )
@@ -83,45 +83,42 @@ class Mean(wiring.Component):
             return Mux(following == high, middle, Mux(wraps, low, current + 1))
 
         m.d.sync += [
-            next_x.eq(x + 1),
-            next_y.eq(y),
             next_class_x.eq(following_class(
-                x, class_x, layer.mean_low_x, layer.mean_middle_x, layer.mean_high_x)),
+                self.column, class_x, layer.mean_low_x, layer.mean_middle_x, layer.mean_high_x)),
             next_class_y.eq(class_y),
             next_start.eq(
                 layer.mean_base + next_class_y * layer.mean_classes_x + next_class_x
             ),
         ]
-        with m.If(x == layer.out_width_last):
+        with m.If(self.column == layer.out_width_last):
             m.d.sync += [
-                next_x.eq(0),
-                next_y.eq(y + 1),
                 next_class_x.eq(0),
                 next_class_y.eq(following_class(
-                    y, class_y, layer.mean_low_y, layer.mean_middle_y, layer.mean_high_y)),
+                    self.row, class_y, layer.mean_low_y, layer.mean_middle_y, layer.mean_high_y)),
             ]
         with m.If(self.passed):
             m.d.sync += pointer.eq(pointer + layer.mean_classes)
             with m.If(self.last_group):
                 m.d.sync += [
-                    pointer.eq(next_start),
-                    x.eq(next_x), y.eq(next_y), class_x.eq(next_class_x), class_y.eq(next_class_y),
+                    pointer.eq(next_start), class_x.eq(next_class_x), class_y.eq(next_class_y),
                 ]
         with m.If(self.clear):
             m.d.sync += [
-                pointer.eq(layer.mean_base), x.eq(0), y.eq(0), class_x.eq(0), class_y.eq(0),
+                pointer.eq(layer.mean_base), class_x.eq(0), class_y.eq(0),
             ]
 
         spikes = Signal(data.ArrayLayout(engine.lanes, engine.units))
         m.d.comb += [table.address.eq(pointer), table.enable.eq(self.passed)]
         m.d.sync += spikes.eq(Mux(self.passed, self.passed_spikes, 0))
-        entries = [
-            table.data.word_select(u, TABLE_BITS).as_signed() for u in range(engine.units)
-        ]
+        row = table.data
+        if engine.units > 1:
+            # The sum of several entries gets a cycle of its own, and the memory before it another.
+            row, arrived, spikes = Signal.like(row), spikes, Signal.like(spikes, name="spikes_q")
+            m.d.sync += [row.eq(table.data), spikes.eq(arrived)]
+        entries = [row.word_select(u, TABLE_BITS).as_signed() for u in range(engine.units)]
         for t in range(engine.lanes):
             spiked, addend = spikes[0][t], entries[0]
             if engine.units > 1:
-                # The sum of several entries gets a cycle of its own.
                 spiked = 1
                 addend = Signal(signed(TABLE_BITS + engine.units.bit_length() - 1), name=f"sum{t}")
                 m.d.sync += addend.eq(
@@ -135,18 +132,21 @@ class Mean(wiring.Component):
 
 
 class Gain(wiring.Component):
-    """Holds a layer's gains; for an exact gain, turns the totals of a Mean into them.
+    """Holds a layer's gains, and makes them where they depend on the mean.
 
-    The record's words come in first, one a step: constant gains, or the factors of eq. 11. On
-    start, each factor in turn gives way to its gain: a 16-cycle serial multiplication with the
-    mean and a look-up in the sigmoid table.
+    The record's words come in one a step. A constant gain is kept as it is. A factor of eq. 11
+    becomes its gain: a serial multiplication with the mean, ``FACTOR_BITS`` cycles, and a look-up
+    in the sigmoid table.
 
     Members
     -------
     layer : record of the layer whose gains are wanted.
-    load, data : a gain or factor, step 0 first.
-    start, busy : computes the exact gains; they hold from the cycle in which busy falls.
-    totals : held while busy.
+    load, data : a gain or factor, step 0 first. All steps come, in each layer.
+    busy : from the cycle of ``load`` on: the next may come a cycle after it falls. Two cycles after
+        it falls all gains stand.
+    totals : of a Mean, held until then.
+
+    An engine without exact gains has only the first half: it is never busy.
     """
 
     def __init__(self, engine):
@@ -155,16 +155,15 @@ class Gain(wiring.Component):
             "layer": In(layer_layout(engine)),
             "load": In(1),
             "data": In(16),
-            "start": In(1),
             "busy": Out(1),
             "totals": In(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
             "host": In(HostWrite),
             "gains": Out(data.ArrayLayout(GAIN_FRACTION + 1, engine.lanes)),
         })
 
-    def cycles(self):
-        """Cycles that busy lasts after start."""
-        return GAIN_STEP_CYCLES * self.engine.lanes
+    def cycles(self, exact):
+        """Cycles that the steps of a layer wait."""
+        return self.engine.lanes * GAIN_STEP_CYCLES * exact
 
     def model(self, totals, offset, shift, factors, table=None):
         """Gains of the given totals; ``table`` defaults to the sigmoid."""
@@ -181,32 +180,40 @@ class Gain(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         engine, layer = self.engine, self.layer
+        if not engine.exact_gain:
+            with m.If(self.load):
+                kept = self.gains.as_value()[GAIN_FRACTION + 1 :]
+                m.d.sync += self.gains.eq(Cat(kept, self.data[: GAIN_FRACTION + 1]))
+            return m
         index_bits = (2 * INDEX_LIMIT - 1).bit_length()
         m.submodules.sigmoid = sigmoid = HostMemory(
             Region.SIGMOID, GAIN_FRACTION, 2 * INDEX_LIMIT
         )
         wiring.connect(m, wiring.flipped(self.host), sigmoid.host)
-        step = Signal(range(engine.lanes + 1))
-        phase = Signal(range(GAIN_STEP_CYCLES))
-        scaled = Signal(signed(16))
+        step = Signal(range(engine.lanes))
+        # Bits of the factor are multiplied from phase 1 on; then come look-up and gain.
+        look_up, done = FACTOR_BITS + 1, FACTOR_BITS + 2
+        phase = Signal(range(done + 1))
         factor = Signal(FACTOR_BITS)
         product = Signal(signed(18))
+        m.d.comb += self.busy.eq(
+            (self.load & layer.exact_gain) | ((phase != 0) & (phase <= FACTOR_BITS))
+        )
 
-        # The step in work is always the first entry; its gain goes to the end.
-        ring = Signal(data.ArrayLayout(16, engine.lanes))
-        turn, entry = Signal(), Signal(16)
-        m.d.comb += [turn.eq(self.load), entry.eq(self.data)]
-        with m.If(turn):
-            m.d.sync += ring.eq(Cat(ring.as_value()[16:], entry))
-        m.d.comb += [self.gains[t].eq(ring[t]) for t in range(engine.lanes)]
+        # The first step's gain comes first, and moves down as the others follow.
+        entry = Signal(GAIN_FRACTION + 1)
+        m.d.comb += entry.eq(Mux(layer.exact_gain, sigmoid.data, self.data))
+        with m.If(Mux(layer.exact_gain, phase == done, self.load)):
+            m.d.sync += self.gains.eq(Cat(self.gains.as_value()[GAIN_FRACTION + 1 :], entry))
 
+        # A cycle ahead of the step in work, and stable while its product is made.
         mean = Signal(MEAN_BITS)
-        shifted = Signal(16)
-        m.d.comb += mean.eq(self.totals[step] + layer.mean_offset.as_signed())
+        scaled = Signal(signed(16))
+        m.d.sync += mean.eq(self.totals[step] + layer.mean_offset.as_signed())
         with m.Switch(layer.mean_shift):
             for shift in range(0, MEAN_BITS - 15, 4):
                 with m.Case(shift):
-                    m.d.comb += shifted.eq(mean[shift:])
+                    m.d.comb += scaled.eq(mean[shift:])
 
         # Least significant bit first: what leaves the product on the right is its fraction,
         # floored. The last bit of the factor is its sign, and subtracts.
@@ -217,7 +224,7 @@ class Gain(wiring.Component):
             sign.eq(phase == FACTOR_BITS),
             addend.eq(Mux(factor[0], scaled, 0) ^ sign.replicate(17).as_signed()),
             following.eq(product + addend + sign),
-            sigmoid.enable.eq(phase == FACTOR_BITS + 1),
+            sigmoid.enable.eq(phase == look_up),
         ]
         with m.If(product > INDEX_LIMIT - 1):
             m.d.comb += sigmoid.address.eq(2 * INDEX_LIMIT - 1)
@@ -226,19 +233,15 @@ class Gain(wiring.Component):
         with m.Else():
             m.d.comb += sigmoid.address.eq((product + INDEX_LIMIT)[:index_bits])
 
-        with m.If(self.busy):
-            m.d.sync += phase.eq(phase + 1)
-            with m.If(phase == 0):
-                m.d.sync += [scaled.eq(shifted), factor.eq(ring[0]), product.eq(0)]
-            with m.Elif(phase <= FACTOR_BITS):
-                m.d.sync += [
-                    factor.eq(factor >> 1), product.eq(Mux(sign, following, following >> 1)),
-                ]
-            with m.Elif(phase == GAIN_STEP_CYCLES - 1):
-                m.d.comb += [turn.eq(1), entry.eq(sigmoid.data)]
-                m.d.sync += [phase.eq(0), step.eq(step + 1)]
-                with m.If(step == engine.lanes - 1):
-                    m.d.sync += self.busy.eq(0)
-        with m.Elif(self.start):
-            m.d.sync += [self.busy.eq(1), step.eq(0), phase.eq(0)]
+        with m.If(phase != 0):
+            m.d.sync += [
+                phase.eq(phase + 1), factor.eq(factor >> 1),
+                product.eq(Mux(sign, following, following >> 1)),
+            ]
+            with m.If(phase == look_up):
+                m.d.sync += step.eq(step + 1)
+            with m.If(phase == done):
+                m.d.sync += phase.eq(0)
+        with m.If(self.load & layer.exact_gain):
+            m.d.sync += [phase.eq(1), factor.eq(self.data), product.eq(0)]
         return m

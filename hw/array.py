@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.carry import accumulate, has_carry_cells
 from hw.popcount import Popcount
+from hw.tile import hand_out
 from sw.formats import FRACTION
 
 __all__ = ["Array"]
@@ -22,27 +23,32 @@ class Array(wiring.Component):
     Members
     -------
     valid, first, last : a cycle of work, and whether it opens or closes a tile.
+    active : with strips, those that take part; ``first`` may come once for each of them.
     spikes, weights : operands of that cycle.
     out_valid, out : agreement counts of the next output channels, all lanes, channel 0 first.
         Modulo 2**width: the current they make is proven at export to fit its own width.
     """
 
-    #: From the last cycle of a tile to its first channels.
-    latency = 3
-
     def __init__(self, engine):
         self.pe, self.simd, self.lanes = engine.pe, engine.simd, engine.lanes
         self.units, self.groups = engine.units, engine.groups
+        self.deep, self.strips, self.steps = engine.deep, engine.pixels, engine.steps
         self.width = engine.current_width - FRACTION
         super().__init__({
             "valid": In(1),
             "first": In(1),
             "last": In(1),
+            **({"active": In(self.strips)} if self.strips > 1 else {}),
             "spikes": In(self.simd * self.lanes),
             "weights": In(self.pe * self.simd),
             "out_valid": Out(1),
             "out": Out(data.ArrayLayout(data.ArrayLayout(self.width, self.lanes), self.units)),
         })
+
+    @property
+    def latency(self):
+        """From the last cycle of a tile to its first channels."""
+        return 6 if self.deep else 3
 
     def model(self, tile):
         """Counts [pe][lanes] of a tile given as a list of (spikes, weights) words."""
@@ -62,23 +68,39 @@ class Array(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        sums = data.ArrayLayout(data.ArrayLayout(self.width, self.lanes), self.pe)
-        accumulators, buffer = Signal(sums), Signal(sums)
-        valid, first, last, done = (
-            Signal(name=name) for name in ("valid_q", "first_q", "last_q", "done")
+        accumulators = Signal(
+            data.ArrayLayout(self.out.shape().elem_shape, self.pe), reset_less=True
         )
-        m.d.sync += [
-            valid.eq(self.valid), first.eq(self.first), last.eq(self.valid & self.last),
-            done.eq(last),
+        spikes, weights = self.spikes, self.weights
+        if self.deep:
+            spikes, weights = (Signal.like(word, reset_less=True) for word in (spikes, weights))
+            m.d.sync += [spikes.eq(self.spikes), weights.eq(self.weights)]
+        # As late as the counts.
+        flags = Signal(data.StructLayout({
+            "valid": 1, "first": 1, "last": 1,
+            **({"active": self.strips} if self.strips > 1 else {}),
+        }), name="flags0")
+        done = Signal()
+        m.d.comb += [
+            flags.valid.eq(self.valid), flags.first.eq(self.first),
+            flags.last.eq(self.valid & self.last),
         ]
+        if self.strips > 1:
+            m.d.comb += flags.active.eq(self.active)
+        for stage in range(self.latency - 2):
+            following = Signal(flags.shape(), name=f"flags{stage + 1}")
+            m.d.sync += following.eq(flags)
+            flags = following
+        valid, first = flags.valid, flags.first
+        m.d.sync += done.eq(flags.last)
         lanes = [Signal(self.simd, name=f"lane{t}") for t in range(self.lanes)]
-        m.d.comb += [lane.eq(self.spikes[t :: self.lanes]) for t, lane in enumerate(lanes)]
+        m.d.comb += [lane.eq(spikes[t :: self.lanes]) for t, lane in enumerate(lanes)]
         for p in range(self.pe):
             for t, lane in enumerate(lanes):
-                m.submodules[f"popcount{p}_{t}"] = popcount = Popcount(self.simd)
+                m.submodules[f"popcount{p}_{t}"] = popcount = Popcount(self.simd, self.deep)
                 m.d.comb += [
                     popcount.spikes.eq(lane),
-                    popcount.weights.eq(self.weights[p * self.simd : (p + 1) * self.simd]),
+                    popcount.weights.eq(weights[p * self.simd : (p + 1) * self.simd]),
                 ]
                 total, count = accumulators[p][t], popcount.count
                 if has_carry_cells(platform):
@@ -87,15 +109,11 @@ class Array(wiring.Component):
                     # On iCE40 a choice after the addition fits the LUT that adds; before, it does
                     # not.
                     following = Mux(first, count, total + count)
-                with m.If(valid):
+                takes_part = valid
+                if self.strips > 1:
+                    takes_part = valid & flags.active[t // self.steps]
+                with m.If(takes_part):
                     m.d.sync += total.eq(following)
 
-        left = Signal(range(self.groups + 1))
-        with m.If(done):
-            m.d.sync += [buffer.eq(accumulators), left.eq(self.groups)]
-        with m.Elif(self.out_valid):
-            m.d.sync += left.eq(left - 1)
-            m.d.sync += [buffer[p].eq(buffer[p + self.units]) for p in range(self.pe - self.units)]
-        m.d.comb += [self.out_valid.eq(left != 0)]
-        m.d.comb += [self.out[u].eq(buffer[u]) for u in range(self.units)]
+        hand_out(m, self, done, [accumulators[p] for p in range(self.pe)])
         return m

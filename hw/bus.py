@@ -11,7 +11,7 @@ ADDRESS_BITS = 24
 #: A write: ``region`` is a ``sw.program.Region``. Memories listen while the engine is idle.
 HostWrite = wiring.Signature({
     "enable": Out(1),
-    "region": Out(3),
+    "region": Out(4),
     "address": Out(ADDRESS_BITS),
     "data": Out(16),
 })

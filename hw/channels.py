@@ -7,7 +7,9 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostWrite
 from hw.memory import HostMemory
 from hw.record import layer_layout
-from sw.program import Region, channel_slot_bits
+from sw.packing import channel_slot_bits
+from sw.program import Region
+from sw.record import Kind
 
 __all__ = ["Channels"]
 
@@ -15,7 +17,8 @@ __all__ = ["Channels"]
 class Channels(wiring.Component):
     """Follows the order in which channels leave a tile and reads their word.
 
-    A tile's channels repeat for each pixel of a pooling window, tiles repeat for each window.
+    A tile's channels repeat for each pixel of a pooling window, and of a stem for each strip; tiles
+    repeat for each window.
 
     Members
     -------
@@ -26,8 +29,8 @@ class Channels(wiring.Component):
 
     latency = 1
 
-    def __init__(self, engine):
-        self.engine = engine
+    def __init__(self, engine, region=Region.CHANNELS):
+        self.engine, self.region = engine, region
         super().__init__({
             "layer": In(layer_layout(engine)),
             "clear": In(1),
@@ -36,20 +39,20 @@ class Channels(wiring.Component):
             "host": In(HostWrite),
         })
 
-    def model(self, tiles, pool, pixels):
+    def model(self, tiles, pool, pixels, strips=1):
         """Entry numbers, from the layer's first, in the order of the channels of ``pixels``."""
         pe = self.engine.pe
         return [
             tile * pe + channel
             for _ in range(pixels) for tile in range(tiles)
-            for _ in range(4 if pool else 1) for channel in range(pe)
+            for _ in range(4 * strips if pool else strips) for channel in range(pe)
         ]
 
     def elaborate(self, platform):
         m = Module()
         engine, layer = self.engine, self.layer
         m.submodules.memory = mem = HostMemory(
-            Region.CHANNELS, 2 * channel_slot_bits(engine) * engine.units,
+            self.region, 2 * channel_slot_bits(engine) * engine.units,
             engine.channel_depth // engine.units,
         )
         wiring.connect(m, wiring.flipped(self.host), mem.host)
@@ -57,6 +60,7 @@ class Channels(wiring.Component):
         pixel = Signal(2)
         tile = Signal.like(layer.tiles_last)
         last_pixel = ~layer.pool | (pixel == 3)
+        strip = Signal(range(engine.pixels))
         m.d.comb += [
             mem.address.eq(
                 (layer.channel_base >> (engine.units.bit_length() - 1))
@@ -73,6 +77,13 @@ class Channels(wiring.Component):
                     m.d.sync += [pixel.eq(0), tile.eq(tile + 1)]
                     with m.If(tile == layer.tiles_last):
                         m.d.sync += tile.eq(0)
+                    if engine.pixels > 1:
+                        with m.If((layer.kind == Kind.STEM) & (strip != engine.pixels - 1)):
+                            m.d.sync += [strip.eq(strip + 1), tile.eq(tile)]
+                        with m.Else():
+                            m.d.sync += strip.eq(0)
         with m.If(self.clear):
             m.d.sync += [group.eq(0), pixel.eq(0), tile.eq(0)]
+            if engine.pixels > 1:
+                m.d.sync += strip.eq(0)
         return m

@@ -1,6 +1,6 @@
 """The accelerator behind a UART: all of a bitstream but its clock and its pins."""
 
-from amaranth.hdl import Module, ResetInserter
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -34,7 +34,10 @@ class Device(wiring.Component):
         m = Module()
         m.submodules.uart = uart = UART(self.divisor)
         accelerator = Accelerator(self.engine)
-        m.submodules.accelerator = ResetInserter(uart.broken)(accelerator)
+        # A register of its own: this goes to every corner of the accelerator.
+        reset = Signal()
+        m.d.sync += reset.eq(uart.broken)
+        m.submodules.accelerator = ResetInserter(reset)(accelerator)
         connect(m, uart.rx, accelerator.rx)
         connect(m, accelerator.tx, uart.tx)
         m.d.comb += [uart.rx_line.eq(self.rx_line), self.tx_line.eq(uart.tx_line)]

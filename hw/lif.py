@@ -20,7 +20,8 @@ class LIF(wiring.Component):
     """U[t] = tau * U[t-1] + g[t] * X[t]; spike and reset to 0 when U >= threshold (eq. 1-4, 11).
 
     The membrane runs through a chain of one stage a time step, so it needs no memory. Steps
-    outside ``step_mask`` are computed and stay silent.
+    outside ``step_mask`` are computed and stay silent. Of ``lanes``, each ``steps`` in a row are a
+    neuron of their own.
 
     Members
     -------
@@ -30,8 +31,9 @@ class LIF(wiring.Component):
     out_valid, spikes : bit t is the spike of step t.
     """
 
-    def __init__(self, lanes, width, leak_shifts):
+    def __init__(self, lanes, width, leak_shifts, steps=None):
         self.lanes, self.width, self.leak_shifts = lanes, width, leak_shifts
+        self.steps = steps or lanes
         super().__init__({
             "valid": In(1),
             "current": In(data.ArrayLayout(signed(width), lanes)),
@@ -46,12 +48,14 @@ class LIF(wiring.Component):
 
     @property
     def latency(self):
-        return 2 + self.lanes
+        return 2 + self.steps
 
     def model(self, currents, bias, threshold, gains, leak_shift, step_mask):
         """Spikes, one bit a step, for currents before the bias that fit the width with it."""
         membrane = spikes = 0
         for t in range(self.lanes):
+            if t % self.steps == 0:
+                membrane = 0
             membrane = leak(membrane, leak_shift) + apply_gain(currents[t] + bias, gains[t])
             if membrane >= threshold:
                 membrane = 0
@@ -86,26 +90,28 @@ class LIF(wiring.Component):
             return signal
 
         # Step t works one cycle after step t - 1, on the membrane that it leaves.
-        threshold = delayed(self.threshold, 2, "threshold")
+        thresholds = [delayed(self.threshold, 2, "threshold")]
         membrane = 0
         spikes = []
-        for t in range(self.lanes):
+        for lane in range(self.lanes):
+            t = lane % self.steps
             following = Signal(
-                signed(width + MEMBRANE_EXTRA_BITS), name=f"membrane{t}", reset_less=True
+                signed(width + MEMBRANE_EXTRA_BITS), name=f"membrane{lane}", reset_less=True
             )
-            potential = Signal.like(following, name=f"potential{t}")
-            drive = delayed(driven[t], t, f"drive{t}")
+            potential = Signal.like(following, name=f"potential{lane}")
+            drive = delayed(driven[lane], t, f"drive{lane}")
             if t:
-                m.d.comb += potential.eq(self._leaked_sum(m, membrane, drive, t))
-                threshold = delayed(threshold, 1, f"threshold_step{t}")
+                m.d.comb += potential.eq(self._leaked_sum(m, membrane, drive, lane))
+                if t == len(thresholds):
+                    thresholds.append(delayed(thresholds[-1], 1, f"threshold_step{t}"))
             else:
                 m.d.comb += potential.eq(drive)
-            spike = Signal(name=f"fires{t}")
-            fired = Signal(name=f"spike{t}", reset_less=True)
-            m.d.comb += spike.eq(potential >= threshold)
+            spike = Signal(name=f"fires{lane}")
+            fired = Signal(name=f"spike{lane}", reset_less=True)
+            m.d.comb += spike.eq(potential >= thresholds[t])
             m.d.sync += [following.eq(Mux(spike, 0, potential)), fired.eq(spike)]
             membrane = following
-            spikes.append(delayed(fired, self.lanes - 1 - t, f"spike{t}"))
+            spikes.append(delayed(fired, self.steps - 1 - t, f"spike{lane}"))
         valid = self.valid
         for stage in range(self.latency):
             following = Signal(name=f"valid{stage}")
@@ -117,14 +123,14 @@ class LIF(wiring.Component):
         ]
         return m
 
-    def _leaked_sum(self, m, membrane, drive, t):
+    def _leaked_sum(self, m, membrane, drive, lane):
         """tau * membrane + drive."""
         if self.leak_shifts == (1,):
             # U - (U >> 1) is (U + 1) >> 1: a single addition, one bit wider.
-            doubled = Signal(signed(len(membrane) + 1), name=f"doubled{t}")
+            doubled = Signal(signed(len(membrane) + 1), name=f"doubled{lane}")
             m.d.comb += doubled.eq(Cat(1, drive).as_signed() + membrane)
             return doubled >> 1
-        leaked = Signal.like(membrane, name=f"leaked{t}")
+        leaked = Signal.like(membrane, name=f"leaked{lane}")
         with m.Switch(self.leak_shift):
             for shift in self.leak_shifts:
                 with m.Case(shift):

@@ -1,30 +1,32 @@
-"""8-bit multiply-accumulate for the layers that are not binary: stem and readout."""
+"""8-bit multiply-accumulate for the stem."""
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from sw.formats import ACCUMULATOR_BITS
+from hw.carry import accumulate, has_carry_cells
+from hw.tile import hand_out
+from sw.formats import STEM_SHIFT
 
 __all__ = ["Mac"]
 
 
 class Mac(wiring.Component):
-    """One unsigned operand a cycle times ``pe`` signed weights, accumulated over a tile.
+    """One pixel a cycle times ``pe`` signed weights, accumulated over a tile.
 
     Members
     -------
     valid, first, last : a cycle of work, and whether it opens or closes a tile.
-    operand : pixel, or number of spikes of an input channel over the time steps.
-    weights : ``pe`` signed bytes.
-    out_valid, out : sums of the next ``units`` output channels, channel 0 first.
+    operand : pixel. weights : ``pe`` signed bytes.
+    out_valid, out : currents before the bias, ``width`` bits, of the next ``units`` output
+        channels, channel 0 first. Modulo 2**width: with the bias they are proven to fit.
     """
 
     #: From the last cycle of a tile to its first channels.
     latency = 4
 
-    def __init__(self, pe, units=1):
-        self.pe, self.units, self.groups = pe, units, pe // units
+    def __init__(self, pe, units, width):
+        self.pe, self.units, self.groups, self.width = pe, units, pe // units, width
         super().__init__({
             "valid": In(1),
             "first": In(1),
@@ -32,12 +34,17 @@ class Mac(wiring.Component):
             "operand": In(8),
             "weights": In(data.ArrayLayout(signed(8), pe)),
             "out_valid": Out(1),
-            "out": Out(data.ArrayLayout(signed(ACCUMULATOR_BITS), units)),
+            "out": Out(data.ArrayLayout(signed(width), units)),
         })
 
     def model(self, tile):
-        """Sums [pe] of a tile given as a list of (operand, weights)."""
-        return [sum(operand * weights[p] for operand, weights in tile) for p in range(self.pe)]
+        """Currents [pe] of a tile given as a list of (operand, weights)."""
+        currents = [
+            sum(operand * weights[p] for operand, weights in tile) >> STEM_SHIFT
+            for p in range(self.pe)
+        ]
+        half = 1 << (self.width - 1)
+        return [(current + half) % (2 * half) - half for current in currents]
 
     def cycles(self, words):
         """Cycles a tile of ``words`` operands keeps the unit."""
@@ -45,7 +52,6 @@ class Mac(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        buffer = Signal(data.ArrayLayout(signed(ACCUMULATOR_BITS), self.pe))
         # Signed and without resets, operand and product registers fit inside an iCE40 SB_MAC16.
         operand = Signal(signed(9), reset_less=True)
         flags = Signal(data.StructLayout({"valid": 1, "first": 1, "last": 1}))
@@ -63,19 +69,17 @@ class Mac(wiring.Component):
         for p in range(self.pe):
             weight = Signal(signed(8), reset_less=True, name=f"weight{p}")
             product = Signal(signed(17), reset_less=True, name=f"product{p}")
-            accumulator = Signal(signed(ACCUMULATOR_BITS), name=f"accumulator{p}")
+            accumulator = Signal(
+                signed(self.width + STEM_SHIFT), reset_less=True, name=f"accumulator{p}"
+            )
             accumulators.append(accumulator)
             m.d.sync += [weight.eq(self.weights[p]), product.eq(operand * weight)]
+            if has_carry_cells(platform):
+                following = accumulate(m, accumulator, product, flags_q.first)
+            else:
+                following = Mux(flags_q.first, product, accumulator + product)
             with m.If(flags_q.valid):
-                m.d.sync += accumulator.eq(Mux(flags_q.first, product, accumulator + product))
+                m.d.sync += accumulator.eq(following)
 
-        left = Signal(range(self.groups + 1))
-        with m.If(done):
-            m.d.sync += left.eq(self.groups)
-            m.d.sync += [buffer[p].eq(accumulators[p]) for p in range(self.pe)]
-        with m.Elif(self.out_valid):
-            m.d.sync += left.eq(left - 1)
-            m.d.sync += [buffer[p].eq(buffer[p + self.units]) for p in range(self.pe - self.units)]
-        m.d.comb += [self.out_valid.eq(left != 0)]
-        m.d.comb += [self.out[u].eq(buffer[u]) for u in range(self.units)]
+        hand_out(m, self, done, [accumulator >> STEM_SHIFT for accumulator in accumulators])
         return m

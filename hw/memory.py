@@ -1,6 +1,6 @@
 """Memories that the host fills 16 bits at a time and the engine reads a whole word at a time."""
 
-from amaranth.hdl import ClockSignal, Instance, Module, Mux, Signal
+from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,14 +8,18 @@ from hw.bus import HostWrite
 
 __all__ = ["HostMemory", "WeightMemory"]
 
-BANK = 16
+HOST = 16
+
+#: Words wider than this are written 32 bits at a time: ECP5 block RAM is widest without single
+#: 16-bit writes.
+NARROW = 64
 
 
 class HostMemory(wiring.Component):
     """A memory of ``depth`` words of ``width`` bits with one read port and one write port.
 
-    The host writes bank ``address % banks`` of word ``address // banks`` of its region; a word has
-    ``width / 16`` banks, a power of two. The reader must be idle while the host writes: no row is
+    The host writes 16 bits at a time, the lowest of a word first; ``width / 16`` is a power of two.
+    A low half may wait for its high half. The reader must be idle while the host writes: no row is
     ever read in the cycle it is written, so memories need no bypass.
 
     Members
@@ -28,7 +32,8 @@ class HostMemory(wiring.Component):
 
     def __init__(self, region, width, depth):
         self.region, self.width, self.depth = region, width, depth
-        self.banks = max(width // BANK, 1)
+        self.bank = HOST if width <= NARROW else 2 * HOST
+        self.banks = max(width // self.bank, 1)
         super().__init__({
             "address": In(range(max(depth, 2))),
             "enable": In(1),
@@ -40,31 +45,36 @@ class HostMemory(wiring.Component):
         """Contents, one integer a word, after the host has written the uint16 ``words``."""
         rows = [0] * self.depth
         for address, value in enumerate(words):
-            word, bank = divmod(address, self.banks)
-            rows[word] |= (int(value) & ((1 << self.width) - 1)) << (BANK * bank)
+            word, part = divmod(address, max(self.width // HOST, 1))
+            rows[word] |= (int(value) & ((1 << self.width) - 1)) << (HOST * part)
         return rows
 
-    def _host_row(self):
-        """Row and one-hot bank that the host addresses."""
+    def _host_row(self, m):
+        """Row and one-hot bank that the host addresses, and the data of a bank."""
         bits = self.banks.bit_length() - 1
-        row = self.host.address[bits:]
         enable = self.host.enable & (self.host.region == self.region)
-        if bits == 0:
-            return row, enable
-        return row, (enable << self.host.address[:bits])[: self.banks]
+        address, word = self.host.address, self.host.data
+        if self.bank > HOST:
+            low = Signal(HOST)
+            with m.If(enable):
+                m.d.sync += low.eq(self.host.data)
+            enable, address, word = enable & address[0], address[1:], Cat(low, word)
+        if bits:
+            enable = (enable << address[:bits])[: self.banks]
+        return address[bits:], enable, word
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])
         read = mem.read_port()
-        write = mem.write_port(granularity=BANK if self.banks > 1 else None)
-        row, enable = self._host_row()
+        write = mem.write_port(granularity=self.bank if self.banks > 1 else None)
+        row, enable, word = self._host_row(m)
         m.d.comb += [
             read.addr.eq(self.address),
             read.en.eq(self.enable),
             self.data.eq(read.data),
             write.addr.eq(row),
-            write.data.eq(self.host.data.replicate(self.banks)[: self.width]),
+            write.data.eq(word.replicate(self.banks)[: self.width]),
             write.en.eq(enable),
         ]
         return m
@@ -81,7 +91,7 @@ class WeightMemory(HostMemory):
         if getattr(platform, "device", None) != "iCE40UP5K":
             return super().elaborate(platform)
         m = Module()
-        row, enable = self._host_row()
+        row, enable, word = self._host_row(m)
         address = Signal(14)
         m.d.comb += address.eq(Mux(self.host.enable, row, self.address))
         for bank in range(self.banks):
@@ -89,13 +99,13 @@ class WeightMemory(HostMemory):
                 "SB_SPRAM256KA",
                 i_CLOCK=ClockSignal(),
                 i_ADDRESS=address,
-                i_DATAIN=self.host.data,
+                i_DATAIN=word,
                 i_WREN=enable[bank],
                 i_MASKWREN=0b1111,
                 i_CHIPSELECT=enable[bank] | self.enable,
                 i_STANDBY=0,
                 i_SLEEP=0,
                 i_POWEROFF=1,
-                o_DATAOUT=self.data[BANK * bank : BANK * (bank + 1)],
+                o_DATAOUT=self.data[HOST * bank : HOST * (bank + 1)],
             )
         return m

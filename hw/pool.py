@@ -1,4 +1,4 @@
-"""OR pooling of spikes: the maximum of bits."""
+"""OR pooling of spikes, the maximum of bits; and of the strips of a stem, one word."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
@@ -11,11 +11,12 @@ class Pool(wiring.Component):
     """ORs the spikes of the 2 x 2 pixels of a window, or passes them on.
 
     The tiles of a window arrive one after the other, each as ``groups`` groups of channels; the
-    pooled groups leave with the last of them.
+    pooled groups leave with the last of them. A stem's come strip by strip, each with the spikes of
+    one strip alone; they too leave together.
 
     Members
     -------
-    enable : pool 2 x 2; constant while a layer runs.
+    enable : pool 2 x 2; one_strip : a tile has one of the strips; both constant while a layer runs.
     clear : start of a layer.
     valid, spikes : ``width`` spikes of a group: all its channels, all lanes. out_valid, out :
         likewise, in the same cycle.
@@ -23,10 +24,11 @@ class Pool(wiring.Component):
 
     latency = 0
 
-    def __init__(self, groups, width):
-        self.groups, self.width = groups, width
+    def __init__(self, groups, width, strips=1, steps=1):
+        self.groups, self.width, self.strips, self.steps = groups, width, strips, steps
         super().__init__({
             "enable": In(1),
+            **({"one_strip": In(1)} if strips > 1 else {}),
             "clear": In(1),
             "valid": In(1),
             "spikes": In(width),
@@ -34,14 +36,26 @@ class Pool(wiring.Component):
             "out": Out(width),
         })
 
-    def model(self, spikes, enable):
-        """Pooled groups of a list of groups: windows of 4 tiles when enabled."""
-        if not enable:
-            return list(spikes)
-        pooled = []
-        for start in range(0, len(spikes), 4 * self.groups):
-            tiles = [spikes[start + i * self.groups :][: self.groups] for i in range(4)]
-            pooled += [a | b | c | d for a, b, c, d in zip(*tiles, strict=True)]
+    def _of_strip(self, spikes, strip):
+        """``spikes`` of a group, those of one strip alone."""
+        lane = (1 << self.steps) - 1
+        lanes = sum(
+            lane << first * self.steps
+            for first in range(strip, self.width // self.steps, self.strips)
+        )
+        return spikes & lanes
+
+    def model(self, spikes, enable, one_strip=False):
+        """Pooled groups of a list of groups: of 4 tiles when enabled, each of them once a strip."""
+        strips, windows = (self.strips if one_strip else 1), (4 if enable else 1)
+        pooled, together = [], strips * windows * self.groups
+        for start in range(0, len(spikes), together):
+            result = [0] * self.groups
+            for place, group in enumerate(spikes[start : start + together]):
+                if one_strip:
+                    group = self._of_strip(group, place // self.groups // windows)
+                result[place % self.groups] |= group
+            pooled += result
         return pooled
 
     def elaborate(self, platform):
@@ -49,12 +63,24 @@ class Pool(wiring.Component):
         seen = Signal(data.ArrayLayout(self.width, self.groups))
         group = Signal(range(max(self.groups, 2)))
         pixel = Signal(2)
-        m.d.comb += [
-            self.out.eq(self.spikes),
-            self.out_valid.eq(self.valid & (~self.enable | (pixel == 3))),
-        ]
-        with m.If(self.enable & (pixel != 0)):
-            m.d.comb += self.out.eq(self.spikes | seen[0])
+        spikes, later, last = self.spikes, self.enable & (pixel != 0), ~self.enable | (pixel == 3)
+        if self.strips > 1:
+            strip = Signal(range(self.strips))
+            spikes = Signal(self.width)
+            m.d.comb += spikes.eq(self.spikes)
+            with m.If(self.one_strip), m.Switch(strip):
+                for number in range(self.strips):
+                    with m.Case(number):
+                        m.d.comb += spikes.eq(self._of_strip(self.spikes, number))
+            with m.If(self.valid & (group == self.groups - 1) & last):
+                m.d.sync += strip.eq(strip + 1)
+            with m.If(self.clear):
+                m.d.sync += strip.eq(0)
+            later |= self.one_strip & (strip != 0)
+            last &= ~self.one_strip | (strip == self.strips - 1)
+        m.d.comb += [self.out.eq(spikes), self.out_valid.eq(self.valid & last)]
+        with m.If(later):
+            m.d.comb += self.out.eq(spikes | seen[0])
         with m.If(self.valid):
             m.d.sync += [seen[p].eq(seen[p + 1]) for p in range(self.groups - 1)]
             m.d.sync += seen[self.groups - 1].eq(self.out)

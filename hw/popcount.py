@@ -1,6 +1,6 @@
 """XNOR-popcount: how many of the bits of two words agree."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,25 +8,29 @@ from hw.carry import has_carry_cells, threes
 
 __all__ = ["Popcount"]
 
+
 class Popcount(wiring.Component):
-    """Number of positions in which ``spikes`` and ``weights`` agree, one cycle later.
+    """Number of positions in which ``spikes`` and ``weights`` agree, ``latency`` cycles later.
 
     With spikes in {0, 1} and weights in {-1, +1} stored as {0, 1}, the sum of weights over spikes
     is this count minus the number of -1 weights, which is a constant of the output channel.
 
     Yosys rewrites any sum of bits into its own compressor, so the tree is written plainly. On ECP5
     the comparison and the first addition share the carry cells, which Yosys does not find.
+    ``deep`` puts registers behind the first additions, and before the last.
     """
 
-    latency = 1
-
-    def __init__(self, simd):
-        self.simd = simd
+    def __init__(self, simd, deep=False):
+        self.simd, self.deep = simd, deep
         super().__init__({
             "spikes": In(simd),
             "weights": In(simd),
             "count": Out(range(simd + 1)),
         })
+
+    @property
+    def latency(self):
+        return 3 if self.deep else 1
 
     def model(self, spikes, weights):
         mask = (1 << self.simd) - 1
@@ -36,11 +40,24 @@ class Popcount(wiring.Component):
         m = Module()
         if has_carry_cells(platform):
             ones, twos = threes(m, self.spikes, self.weights)
-            m.d.sync += self.count.eq(_tree(m, ones, "ones") + (_tree(m, twos, "twos") << 1))
         else:
             agree = ~(self.spikes ^ self.weights)
-            m.d.sync += self.count.eq(_tree(m, [agree[bit] for bit in range(self.simd)], "sum"))
+            ones, twos = [agree[bit] for bit in range(self.simd)], []
+        if self.deep:
+            ones, twos = (list(_registered(m, Cat(bits))) for bits in (ones, twos))
+        parts = [_tree(m, bits, name) for bits, name in ((ones, "ones"), (twos, "twos")) if bits]
+        if self.deep:
+            parts = [_registered(m, part) for part in parts]
+        total = sum(part << place for place, part in enumerate(parts))
+        m.d.comb += self.count.eq(_registered(m, total[: len(self.count)]))
         return m
+
+
+def _registered(m, value):
+    # A flag that comes along says when it counts: data have no reset, which saves wires.
+    register = Signal.like(value, name="register", reset_less=True)
+    m.d.sync += register.eq(value)
+    return register
 
 
 def _tree(m, level, name):

@@ -1,12 +1,12 @@
 """The command port: bytes in, bytes out (``sw.protocol`` defines them)."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.bus import ADDRESS_BITS, HostRead, HostWrite
 from sw.program import Region, region_words
-from sw.protocol import Opcode, Status, encode_info
+from sw.protocol import Flags, Opcode, Status, encode_info
 
 __all__ = ["Port"]
 
@@ -18,7 +18,7 @@ class Port(wiring.Component):
     -------
     rx, tx : command and reply bytes.
     write, read : the memories.
-    start, first, count, busy, cycles : the sequencer.
+    start, first, count, flags, busy : the sequencers. The cycles of a run are those of ``busy``.
     """
 
     def __init__(self, engine):
@@ -31,8 +31,8 @@ class Port(wiring.Component):
             "start": Out(1),
             "first": Out(8),
             "count": Out(8),
+            "flags": Out(Flags),
             "busy": In(1),
-            "cycles": In(32),
         })
 
     def elaborate(self, platform):
@@ -43,29 +43,42 @@ class Port(wiring.Component):
         opcode = Signal(Opcode)
         wanted = Signal(3)
         # Arguments shift in from the top, so the last one ends at the top whatever their number.
-        arguments = Signal(56)
-        address, words = Signal(ADDRESS_BITS), Signal(24)
+        region, address, words = Signal(8), Signal(ADDRESS_BITS), Signal(24)
+        arguments = Cat(region, address, words)
         status = Signal(Status)
         low, high_byte = Signal(8), Signal()
-        limit = Signal(ADDRESS_BITS + 1)
         in_range = Signal()
         index = Signal(8)
+        cycles = Signal(32)
 
         info = Array(encode_info(engine))
-        sizes = {region: region_words(engine, region) for region in Region}
-        limits = Array(sizes.get(region, 0) for region in range(8))
-        region = Signal(8)
+        sizes = region_words(engine)
+        limits = Array(sizes.get(region, 0) for region in range(16))
+        # No memory is longer than this: addresses count no further, and are compared no wider.
+        top = max(sizes.values()).bit_length()
+        counter, limit = address[:top], Signal(top)
+        end = sizes[Region.SPIKES].bit_length()
+        # Without a stem core there is nothing else to run, and one side of the spike memory.
+        legal = Signal()
+        if engine.stem:
+            stem = (self.flags & Flags.STEM).any()
+            m.d.comb += legal.eq(((self.count != 0) | stem) & ~words[16 + len(self.flags) :].any())
+        else:
+            m.d.comb += legal.eq((self.count != 0) & ~words[16:].any())
         m.d.comb += [
             self.write.region.eq(region),
             self.write.address.eq(address),
             self.write.data.eq(Cat(low, rx.payload)),
             self.read.address.eq(address),
+            self.first.eq(words[0:8]),
+            self.count.eq(words[8:16]),
+            self.flags.eq(words[16:24]),
         ]
 
-        with m.If(region[3:] == 0):
-            m.d.comb += limit.eq(limits[region[:3]])
+        with m.If(region[4:] == 0):
+            m.d.comb += limit.eq(limits[region[:4]])
         # An address stands for at least two cycles, the two bytes of its word, before it is used.
-        m.d.sync += in_range.eq(address < limit)
+        m.d.sync += in_range.eq((counter < limit) & (address[top:] == 0))
 
         def send(payload, following):
             m.d.comb += [tx.payload.eq(payload), tx.valid.eq(1)]
@@ -88,7 +101,7 @@ class Port(wiring.Component):
                             m.d.sync += wanted.eq(6)
                             m.next = "Arguments"
                         with m.Case(Opcode.RUN):
-                            m.d.sync += wanted.eq(2)
+                            m.d.sync += wanted.eq(3)
                             m.next = "Arguments"
                         with m.Default():
                             m.d.sync += status.eq(Status.UNKNOWN)
@@ -101,22 +114,13 @@ class Port(wiring.Component):
                         arguments.eq(Cat(arguments[8:], rx.payload)), wanted.eq(wanted - 1),
                     ]
                     with m.If(wanted == 1):
-                        m.next = "Execute"
-
-            with m.State("Execute"):
-                m.d.sync += [
-                    region.eq(Mux(opcode == Opcode.READ, Region.SPIKES, arguments[0:8])),
-                    address.eq(arguments[8:32]),
-                    words.eq(arguments[32:56]),
-                    self.first.eq(arguments[40:48]),
-                    self.count.eq(arguments[48:56]),
-                ]
-                with m.If(opcode == Opcode.RUN):
-                    m.next = "Start"
-                with m.Elif(opcode == Opcode.READ):
-                    m.next = "Check read"
-                with m.Else():
-                    m.next = "Write"
+                        with m.Switch(opcode):
+                            with m.Case(Opcode.RUN):
+                                m.next = "Start"
+                            with m.Case(Opcode.READ):
+                                m.next = "Check read"
+                            with m.Default():
+                                m.next = "Write"
 
             with m.State("Write"):
                 # A word is written as its high byte arrives.
@@ -129,24 +133,27 @@ class Port(wiring.Component):
                         with m.If(high_byte):
                             # What follows a word beyond the end is beyond it too.
                             m.d.comb += self.write.enable.eq(in_range & (status == Status.OK))
-                            m.d.sync += [address.eq(address + 1), words.eq(words - 1)]
+                            m.d.sync += [counter.eq(counter + 1), words.eq(words - 1)]
                             with m.If(~in_range):
                                 m.d.sync += status.eq(Status.RANGE)
 
             with m.State("Check read"):
-                with m.If((address + words) > limit):
+                beyond = address[end:].any() | words[end:].any()
+                with m.If(beyond | (address[:end] + words[:end] > sizes[Region.SPIKES])):
                     m.d.sync += [status.eq(Status.RANGE), words.eq(0)]
                 m.next = "Status"
 
             with m.State("Start"):
-                with m.If((self.first + self.count > engine.layer_depth) | (self.count == 0)):
+                with m.If((self.first + self.count > engine.layer_depth) | ~legal):
                     m.d.sync += status.eq(Status.RANGE)
                     m.next = "Status"
                 with m.Else():
                     m.d.comb += self.start.eq(1)
+                    m.d.sync += cycles.eq(0)
                     m.next = "Running"
 
             with m.State("Running"):
+                m.d.sync += cycles.eq(cycles + self.busy)
                 with m.If(~self.busy):
                     m.next = "Status"
 
@@ -164,16 +171,19 @@ class Port(wiring.Component):
                         with m.If(index == len(encode_info(engine)) - 1):
                             m.next = "Command"
                 with m.Elif(opcode == Opcode.RUN):
-                    send(self.cycles.word_select(index[:2], 8), "Data")
+                    send(cycles[:8], "Data")
                     with m.If(tx.ready):
-                        m.d.sync += index.eq(index + 1)
+                        m.d.sync += [index.eq(index + 1), cycles.eq(cycles >> 8)]
                         with m.If(index == 3):
                             m.next = "Command"
                 with m.Elif((opcode == Opcode.READ) & (words != 0)):
-                    m.d.comb += self.read.enable.eq(1)
-                    m.next = "Low byte"
+                    m.next = "Read"
                 with m.Else():
                     m.next = "Command"
+
+            with m.State("Read"):
+                m.d.comb += self.read.enable.eq(1)
+                m.next = "Low byte"
 
             with m.State("Low byte"):
                 send(self.read.data[:8], "High byte")
@@ -181,5 +191,5 @@ class Port(wiring.Component):
             with m.State("High byte"):
                 send(self.read.data[8:], "Data")
                 with m.If(tx.ready):
-                    m.d.sync += [address.eq(address + 1), words.eq(words - 1)]
+                    m.d.sync += [counter.eq(counter + 1), words.eq(words - 1)]
         return m

@@ -8,5 +8,10 @@ __all__ = ["layer_layout"]
 
 
 def layer_layout(engine):
-    """Struct of all fields, each as wide as this engine needs it."""
-    return data.StructLayout(field_bits(engine))
+    """Struct of the fields, each as wide as this engine needs it.
+
+    Without ``start``, which the walk keeps and moves.
+    """
+    return data.StructLayout({
+        name: bits for name, bits in field_bits(engine).items() if name != "start"
+    })

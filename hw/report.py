@@ -4,7 +4,8 @@ import re
 from importlib.metadata import version
 
 from hw.tools import BuildError
-from sw.cycles import cycles_per_frame
+from sw.cycles import cycles_per_frame, layer_cycles
+from sw.program import compile_program
 
 __all__ = ["check_resources", "check_timing", "network_report", "resource_report", "tool_report"]
 
@@ -77,10 +78,24 @@ def resource_report(board, report, log):
 
 
 def network_report(image, engine, clock_hz):
-    """Speed of a network on an engine: computation alone, without the way of a frame to it."""
+    """Speed of a network on an engine: computation alone, without the way of a frame to it.
+
+    Utilisation is of the array: a stem on a core of its own does not count.
+    """
     network = image.network
-    cycles = cycles_per_frame(network, engine, image.gain_mode == "exact")
-    macs, lanes = network.macs_per_frame(), engine.macs_per_cycle
+    exact = image.gain_mode == "exact"
+    ahead = compile_program(image, engine).ahead
+    cycles = cycles_per_frame(network, engine, exact, ahead)
+    lanes = engine.macs_per_cycle
+    layers = []
+    for index, macs in enumerate(network.layer_macs()):
+        on_array = engine.core(index) is engine
+        layer = layer_cycles(network, index, engine, exact)
+        layers.append({
+            "name": network.layer_name(index), "macs": macs, "cycles": layer,
+            "utilisation": round(macs / (lanes * layer), 4) if on_array else None,
+        })
+    useful = sum(layer["macs"] for layer in layers if layer["utilisation"] is not None)
     return {
         "model": network.name,
         "model_checksum": image.checksum,
@@ -90,8 +105,10 @@ def network_report(image, engine, clock_hz):
         "cycles_per_frame": cycles,
         "frames_per_s": round(float(clock_hz) / cycles, 3),
         "frames_per_s_times_T": round(float(clock_hz) / cycles * network.T, 3),
-        "macs_per_frame": macs,
-        "utilisation": round(macs / (lanes * cycles), 4),
+        "macs_per_frame": network.macs_per_frame(),
+        "utilisation": round(useful / (lanes * cycles), 4),
+        "stem_works_ahead": ahead,
+        "layers": layers,
     }
 
 

@@ -8,7 +8,7 @@ from hw.bus import HostWrite
 from hw.memory import HostMemory
 from hw.record import layer_layout
 from sw.program import Region
-from sw.record import FIELDS, element_bits, field_words, record_stride, record_words
+from sw.record import Kind, element_bits, field_words, fields, record_stride, record_words
 
 __all__ = ["Sequencer"]
 
@@ -16,8 +16,9 @@ __all__ = ["Sequencer"]
 class Sequencer(wiring.Component):
     """Issues one operand a cycle.
 
-    The order: output pixel, tile of pe output channels, pixel of the pooling window, kernel row,
-    kernel column, input word.
+    The order: output pixel, tile of pe output channels, strip of the frame (of a stem, if there are
+    strips), pixel of the pooling window, kernel row, kernel column, input word. A readout's tile
+    has its words once for each strip.
 
     Along a kernel row the elements are contiguous in the spike memory, so an address moves by one;
     all other moves are constants of the record, added to a register: there is no multiplier. The
@@ -25,30 +26,30 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    start, first, count, busy : run ``count`` layers from number ``first``; ``cycles`` counts while
-        busy, and starts from 0 with each run.
+    start, first, count, busy : run ``count`` layers from number ``first``.
+    opening : the running layer is number 0.
     layer : record of the running layer, stable from ``clear`` until the next fetch.
     clear : pulse before the first operand of a layer.
-    gain_load, gain_data : the record's gains or factors, step 0 first.
-    gain_start, gain_busy : the Gain unit, for layers with an exact gain.
+    gain_load, gain_data : the record's gains or factors, step 0 first. gain_busy : the Gain unit
+        is not ready for the next.
     written : the layer's last word is being written.
     valid, first_element, last_element, element, weight, inside : an operand: where it lies in a
         tile, its element and weight address, and whether it is inside the map (else it is zero).
+    strip : of that operand, of a stem or a readout.
     """
 
-    def __init__(self, engine):
-        self.engine = engine
+    def __init__(self, engine, region=Region.PROGRAM):
+        self.engine, self.region = engine, region
         super().__init__({
             "start": In(1),
             "first": In(8),
             "count": In(8),
             "busy": Out(1),
-            "cycles": Out(32),
+            "opening": Out(1),
             "layer": Out(layer_layout(engine)),
             "clear": Out(1),
             "gain_load": Out(1),
             "gain_data": Out(16),
-            "gain_start": Out(1),
             "gain_busy": In(1),
             "written": In(1),
             "valid": Out(1),
@@ -57,6 +58,7 @@ class Sequencer(wiring.Component):
             "element": Out(element_bits(engine)),
             "weight": Out(range(engine.weight_depth)),
             "inside": Out(1),
+            **({"strip": Out(range(engine.pixels))} if engine.pixels > 1 else {}),
             "host": In(HostWrite),
         })
 
@@ -64,20 +66,18 @@ class Sequencer(wiring.Component):
         m = Module()
         engine, layer = self.engine, self.layer
         m.submodules.program = program = HostMemory(
-            Region.PROGRAM, 16, engine.layer_depth * record_stride(engine)
+            self.region, 16, engine.layer_depth * record_stride(engine)
         )
         wiring.connect(m, wiring.flipped(self.host), program.host)
 
-        number, left = Signal(8), Signal(8)
-        word, word_valid = Signal(8), Signal()
-        loaded = Signal.like(word)
         words = record_words(engine)
+        number, left = (Signal(range(engine.layer_depth + 1), name=n) for n in ("number", "left"))
+        word, word_valid = Signal(range(words)), Signal()
+        loaded = Signal.like(word)
 
         stride_bits = record_stride(engine).bit_length() - 1
         m.d.comb += program.address.eq(Cat(word[:stride_bits], number))
         m.d.sync += [loaded.eq(word), word_valid.eq(0)]
-        self._load_record(m, program.data, loaded, word_valid)
-
         # Counters of the walk, outermost last, and what each one's end means for the next.
         depth, kx, ky = Signal.like(layer.depth_last), Signal(3), Signal(3)
         sub, tile = Signal(2), Signal.like(layer.tiles_last)
@@ -89,13 +89,23 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             depth_end.eq(depth == layer.depth_last),
             row_end.eq(depth_end & (kx == layer.kernel_last)),
-            tile_end.eq(row_end & (ky == layer.kernel_last)),
         ]
+        kernel_end = row_end & (ky == layer.kernel_last)
+        strips, is_stem = engine.pixels > 1, layer.kind == Kind.STEM
+        if strips:
+            strip, strip_end, last_strip = self.strip, Signal(), Signal()
+            m.d.comb += [
+                last_strip.eq(strip == engine.pixels - 1),
+                tile_end.eq(kernel_end & ((layer.kind != Kind.READOUT) | last_strip)),
+            ]
+        else:
+            m.d.comb += tile_end.eq(kernel_end)
         # The outer counters move at the end of a tile and are asked at the end of the next, at
         # least pe / units >= 4 cycles later: time for registers, off the longest path.
         last = 1
         for name, end, condition in (
             ("window", window_end, ~layer.pool | (sub == 3)),
+            *([("strip", strip_end, ~is_stem | last_strip)] if strips else []),
             ("pixel", pixel_end, tile == layer.tiles_last),
             ("line", line_end, x == layer.out_width_last),
             ("map", map_end, y == layer.out_height_last),
@@ -113,9 +123,17 @@ class Sequencer(wiring.Component):
         next_window, next_pixel, next_line = (
             Signal.like(element, name=f"next_{n}") for n in ("window", "pixel", "line")
         )
+        # The first window of this pixel in this strip, and its first row.
+        strip_pixel, strip_row = pixel, None
+        if strips:
+            strip_pixel, strip_row = Signal.like(pixel, name="strip_pixel"), Signal(7)
+            next_strip = Signal.like(pixel, name="next_strip")
+            m.d.comb += next_strip.eq(strip_pixel + layer.strip_jump)
+        # The record's start is the first line's: it needs no register of its own.
+        self._load_record(m, program.data, loaded, word_valid, line)
         row_jump = layer.row_jump.as_signed()
         m.d.comb += [
-            next_window.eq(Mux(sub == 1, pixel + layer.y_step, window + layer.x_step)),
+            next_window.eq(Mux(sub == 1, strip_pixel + layer.y_step, window + layer.x_step)),
             next_pixel.eq(pixel + Mux(layer.pool, layer.x_step << 1, layer.x_step)),
             next_line.eq(line + Mux(layer.pool, layer.y_step << 1, layer.y_step)),
         ]
@@ -123,6 +141,8 @@ class Sequencer(wiring.Component):
             Signal(7, name=n) for n in ("tap_y", "tap_x", "top", "left_x", "pixel_y", "pixel_x")
         )
         corner = Signal(7)
+        # Of a map, the rows above a strip are stored with it.
+        corner_y = Mux(is_stem, corner, 0) if strips else corner
         step = Signal(3)
         m.d.comb += [
             corner.eq(-layer.padding),
@@ -135,6 +155,11 @@ class Sequencer(wiring.Component):
                 element.eq(address), window.eq(address),
                 tap_y.eq(row), top.eq(row), tap_x.eq(column), left_x.eq(column),
             ]
+
+        def enter_pixel(address, row, column):
+            """Start with the first strip of a pixel."""
+            first = [strip.eq(0), strip_pixel.eq(address), strip_row.eq(row)] if strips else []
+            return first + enter_window(address, row, column)
 
         weight, tile_weight = Signal.like(self.weight), Signal.like(self.weight)
         slack = Signal(range(engine.groups))
@@ -159,6 +184,12 @@ class Sequencer(wiring.Component):
                     kx.eq(0), ky.eq(ky + 1), element.eq(element + row_jump),
                     tap_x.eq(left_x), tap_y.eq(tap_y + 1),
                 ]
+            if strips:
+                # A readout's next strip: the weights go on, the sums are of other lanes.
+                with m.If(kernel_end & ~tile_end):
+                    m.d.sync += [
+                        ky.eq(0), fresh.eq(1), strip.eq(strip + 1), element.eq(pixel),
+                    ]
             with m.If(tile_end):
                 m.d.sync += [
                     ky.eq(0), fresh.eq(1), sub.eq(sub + 1), weight.eq(tile_weight),
@@ -168,28 +199,32 @@ class Sequencer(wiring.Component):
                     Mux(sub == 1, top + layer.stride, top),
                     Mux(sub == 1, pixel_x, left_x + layer.stride),
                 )
-            with m.If(window_end):
+            if strips:
+                with m.If(window_end):
+                    row = strip_row + layer.strip_rows
+                    m.d.sync += [
+                        strip.eq(strip + 1), strip_pixel.eq(next_strip), strip_row.eq(row),
+                    ]
+                    m.d.sync += enter_window(next_strip, row, pixel_x)
+            with m.If(strip_end if strips else window_end):
                 m.d.sync += [
                     sub.eq(0), tile.eq(tile + 1), weight.eq(weight + 1), tile_weight.eq(weight + 1),
                 ]
-                m.d.sync += enter_window(pixel, pixel_y, pixel_x)
+                m.d.sync += enter_pixel(pixel, pixel_y, pixel_x)
             with m.If(pixel_end):
                 m.d.sync += [
                     tile.eq(0), x.eq(x + 1), pixel.eq(next_pixel), pixel_x.eq(pixel_x + step),
                     weight.eq(layer.weight_base), tile_weight.eq(layer.weight_base),
                 ]
-                m.d.sync += enter_window(next_pixel, pixel_y, pixel_x + step)
+                m.d.sync += enter_pixel(next_pixel, pixel_y, pixel_x + step)
             with m.If(line_end):
                 m.d.sync += [
                     x.eq(0), y.eq(y + 1), line.eq(next_line), pixel.eq(next_line),
                     pixel_y.eq(pixel_y + step), pixel_x.eq(corner),
                 ]
-                m.d.sync += enter_window(next_line, pixel_y + step, corner)
+                m.d.sync += enter_pixel(next_line, pixel_y + step, corner)
 
-        with m.If(self.busy):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
-        with m.Elif(self.start):
-            m.d.sync += self.cycles.eq(0)
+        m.d.comb += self.opening.eq(number == 0)
         with m.FSM():
             with m.State("Idle"):
                 with m.If(self.start):
@@ -199,27 +234,24 @@ class Sequencer(wiring.Component):
                     ]
                     m.next = "Fetch"
             with m.State("Fetch"):
-                m.d.comb += program.enable.eq(1)
-                m.d.sync += [word.eq(word + 1), word_valid.eq(1)]
-                with m.If(word == words - 1):
-                    m.next = "Last word"
-            with m.State("Last word"):
-                m.next = "Gain start"
-            with m.State("Gain start"):
-                m.d.comb += self.gain_start.eq(layer.exact_gain)
-                m.next = "Gain"
-            with m.State("Gain"):
                 with m.If(~self.gain_busy):
-                    m.d.comb += self.clear.eq(1)
-                    m.d.sync += [
-                        depth.eq(0), kx.eq(0), ky.eq(0), sub.eq(0), tile.eq(0), x.eq(0), y.eq(0),
-                        line.eq(layer.start), pixel.eq(layer.start),
-                        pixel_y.eq(corner), pixel_x.eq(corner), fresh.eq(1),
-                        weight.eq(layer.weight_base), tile_weight.eq(layer.weight_base),
-                        slack.eq(engine.groups - 1),
-                    ]
-                    m.d.sync += enter_window(layer.start, corner, corner)
-                    m.next = "Enter"
+                    m.d.comb += program.enable.eq(1)
+                    m.d.sync += [word.eq(word + 1), word_valid.eq(1)]
+                    with m.If(word == words - 1):
+                        m.next = "Last word"
+            with m.State("Last word"):
+                with m.If(~self.gain_busy):
+                    m.next = "Clear"
+            with m.State("Clear"):
+                m.d.comb += self.clear.eq(1)
+                m.d.sync += [
+                    depth.eq(0), kx.eq(0), ky.eq(0), sub.eq(0), tile.eq(0), x.eq(0), y.eq(0),
+                    pixel.eq(line), pixel_y.eq(corner_y), pixel_x.eq(corner), fresh.eq(1),
+                    weight.eq(layer.weight_base), tile_weight.eq(layer.weight_base),
+                    slack.eq(engine.groups - 1),
+                ]
+                m.d.sync += enter_pixel(line, corner_y, corner)
+                m.next = "Enter"
             with m.State("Enter"):
                 # The registers that know the last tile, column and row follow the counters.
                 m.next = "Run"
@@ -250,16 +282,16 @@ class Sequencer(wiring.Component):
                         m.next = "Idle"
         return m
 
-    def _load_record(self, m, data, loaded, valid):
-        """Store the record's words, as they arrive, in the members of ``self.layer``."""
-        fields = field_words()
+    def _load_record(self, m, data, loaded, valid, start):
+        """Store the record's words, as they arrive, in ``start`` and in ``self.layer``."""
+        count = field_words(self.engine)
         with m.If(valid), m.Switch(loaded):
-            for word in range(fields):
+            for word in range(count):
                 with m.Case(word):
-                    for field in FIELDS:
-                        value = self.layer[field.name]
+                    for field in fields(self.engine):
+                        value = start if field.name == "start" else self.layer[field.name]
                         if field.word == word:
                             m.d.sync += value[:16].eq(data >> field.shift)
                         elif field.bits > 16 and field.word == word - 1:
                             m.d.sync += value[16:].eq(data)
-        m.d.comb += [self.gain_load.eq(valid & (loaded >= fields)), self.gain_data.eq(data)]
+        m.d.comb += [self.gain_load.eq(valid & (loaded >= count)), self.gain_data.eq(data)]

@@ -1,4 +1,4 @@
-"""The spike memory: frame, spike maps of all layers and logits, in one block RAM."""
+"""The spike memory: spike maps of all layers, and logits, in block RAM."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, wiring
@@ -11,6 +11,9 @@ __all__ = ["SpikeMemory"]
 
 BANK = 16
 
+#: Block RAM has no fewer rows.
+ROWS = 256
+
 
 class SpikeMemory(wiring.Component):
     """``depth`` words of ``simd * lanes`` bits, written by the engine or the host.
@@ -18,11 +21,14 @@ class SpikeMemory(wiring.Component):
     A layer reads one region and writes another, and the host only speaks while the engine is idle:
     no row is read in the cycle it is written.
 
+    A depth that is no power of two is a memory that is one and a memory for the rest: left as it
+    is, Yosys makes it of blocks of ``ROWS`` words, and a choice between all of them.
+
     Members
     -------
     address, enable, data : the engine's read, one cycle.
-    write_enable, write_address, write_data : the engine's write of a whole word; the data are 0
-        while the host writes.
+    write_banks, write_address, write_data : the engine's write, a bit for each bank of 16; the data
+        are 0 while the host writes.
     host, host_read : writes and reads of 16-bit words.
     """
 
@@ -35,7 +41,7 @@ class SpikeMemory(wiring.Component):
             "address": In(range(depth)),
             "enable": In(1),
             "data": Out(width),
-            "write_enable": In(1),
+            "write_banks": In(self.banks),
             "write_address": In(range(depth)),
             "write_data": In(width),
             "host": In(HostWrite),
@@ -44,30 +50,55 @@ class SpikeMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])
-        read = mem.read_port()
-        write = mem.write_port(granularity=BANK)
         bits = self.banks.bit_length() - 1
         bank, selected = self.host_read.address[:bits], Signal(bits)
-        m.d.comb += [
-            read.addr.eq(Mux(self.host_read.enable, self.host_read.address[bits:], self.address)),
-            read.en.eq(self.enable | self.host_read.enable),
-            self.data.eq(read.data),
-        ]
+        read_address = Signal.like(self.address)
+        read_enable = self.enable | self.host_read.enable
+        m.d.comb += read_address.eq(
+            Mux(self.host_read.enable, self.host_read.address[bits:], self.address)
+        )
         m.d.sync += selected.eq(bank)
-        m.d.comb += self.host_read.data.eq(read.data.word_select(selected, BANK))
+        m.d.comb += self.host_read.data.eq(self.data.word_select(selected, BANK))
 
         # One of the two is silent, so their data are joined, not chosen: that is half the LUTs.
         host_enable = self.host.enable & (self.host.region == Region.SPIKES)
         host_data = Signal(self.width)
         with m.If(host_enable):
             m.d.comb += host_data.eq(self.host.data.replicate(self.banks))
+        write_address, write_data = Signal.like(self.address), Signal(self.width)
+        write_enable = Signal(self.banks)
         m.d.comb += [
-            write.addr.eq(Mux(self.write_enable, self.write_address, self.host.address[bits:])),
-            write.data.eq(self.write_data | host_data),
-            write.en.eq(
-                self.write_enable.replicate(self.banks)
+            write_address.eq(
+                Mux(self.write_banks.any(), self.write_address, self.host.address[bits:])
+            ),
+            write_data.eq(self.write_data | host_data),
+            write_enable.eq(
+                self.write_banks
                 | (host_enable << self.host.address[:bits])[: self.banks]
             ),
         ]
+
+        power = 1 << (self.depth.bit_length() - 1)
+        sizes = [power, self.depth - power] if self.depth > max(power, ROWS) else [self.depth]
+        words = []
+        for part, size in enumerate(sizes):
+            m.submodules[f"memory{part}"] = mem = memory.Memory(
+                shape=self.width, depth=size, init=[]
+            )
+            read, write = mem.read_port(), mem.write_port(granularity=BANK)
+            reads = writes = 1
+            if len(sizes) > 1:
+                reads, writes = ((a >= power) == part for a in (read_address, write_address))
+            m.d.comb += [
+                read.addr.eq(read_address),
+                read.en.eq(read_enable & reads),
+                write.addr.eq(write_address),
+                write.data.eq(write_data),
+                write.en.eq(Mux(writes, write_enable, 0)),
+            ]
+            words.append(read.data)
+        rest = Signal()
+        with m.If(read_enable):
+            m.d.sync += rest.eq(read_address >= power)
+        m.d.comb += self.data.eq(Mux(rest, words[-1], words[0]))
         return m

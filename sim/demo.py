@@ -18,7 +18,8 @@ import torch
 from hw.boards import BOARDS
 from hw.build import BuildError, build
 from sim import page
-from sim.run import SIMULATORS, SimulationError, make_plan, simulate
+from sim.run import make_plan, simulate
+from sim.simulators import SIMULATORS, SimulationError
 from sw import data, export, image
 from sw import train as trainer
 from sw.checkpoint import CheckpointError, load_model
@@ -120,7 +121,7 @@ def demo(folder=Path("build/demo"), images=50, simulator="verilator"):
         "images": len(y), "simulated_images": result["frames"], "simulator": simulator,
         **accuracy, "rtl_accuracy": rtl_accuracy,
         "boundaries": result["frames"] * len(plan.boundaries), "differences": differences,
-        "cycles_per_frame": result["cycles_per_frame"], "cycle_model": sum(plan.cycles),
+        "cycles_per_frame": result["cycles_per_frame"], "cycle_model": plan.frame_cycles,
         "layers": [
             {"name": network.layer_name(i), "cycles": cycles, "firing_rates": rates[i]}
             for i, cycles in enumerate(plan.cycles)

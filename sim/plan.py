@@ -18,19 +18,21 @@ class Plan:
 
     program: what to load. frames: uint8 [N, C, H, W]. boundaries: for each layer the golden spikes
     [N, T, C, H, W] or logits [N, classes]. cycles: for each layer, by the cycle model.
+    frame_cycles: from a frame to the next.
     """
 
     program: Program
     frames: np.ndarray
     boundaries: list
     cycles: list
+    frame_cycles: int
 
     def save(self, path):
         program = self.program
         meta = {
             "engine": program.engine.to_dict(), "network": program.network.to_dict(),
             "frame_words": program.frame_words, "boundaries": program.boundaries,
-            "cycles": self.cycles,
+            "ahead": program.ahead, "cycles": self.cycles, "frame_cycles": self.frame_cycles,
         }
         arrays = {f"region_{region.name}": words for region, words in program.regions.items()}
         arrays |= {f"boundary_{i}": array for i, array in enumerate(self.boundaries)}
@@ -41,7 +43,7 @@ class Plan:
         with np.load(path, allow_pickle=False) as data:
             meta = json.loads(str(data["meta"]))
             program = Program(
-                engine=Engine(**meta["engine"]),
+                engine=Engine.from_dict(meta["engine"]),
                 network=Network.from_dict(meta["network"]),
                 regions={
                     region: data[f"region_{region.name}"] for region in Region
@@ -49,6 +51,9 @@ class Plan:
                 },
                 frame_words=meta["frame_words"],
                 boundaries=tuple(meta["boundaries"]),
+                ahead=meta["ahead"],
             )
             boundaries = [data[f"boundary_{i}"] for i in range(len(meta["cycles"]))]
-            return cls(program, data["frames"], boundaries, meta["cycles"])
+            return cls(
+                program, data["frames"], boundaries, meta["cycles"], meta["frame_cycles"]
+            )

@@ -85,8 +85,9 @@ def sum_range(layer, weights, T):
     flat = weights.reshape(len(weights), -1)
     if weights.dtype == bool:
         return -(~flat).sum(1), flat.sum(1)
-    top = 255 if isinstance(layer, Stem) else T
-    flat = flat.astype(np.int64)
+    flat, top = flat.astype(np.int64), 255
+    if isinstance(layer, Readout):
+        flat, top = formats.readout_weight(flat), T
     return top * np.minimum(flat, 0).sum(1), top * np.maximum(flat, 0).sum(1)
 
 
@@ -164,8 +165,7 @@ def _layer_bounds(network, index, data):
     low, high = sum_range(layer, data.weights, network.T)
     nothing = np.zeros(layer.channels, np.int64)
     if isinstance(layer, Readout):
-        # The bias may be added first or last.
-        accumulator = _channel_bits(low + np.minimum(data.bias, 0), high + np.maximum(data.bias, 0))
+        accumulator = _channel_bits(low + 2 * data.bias, high + 2 * data.bias)
         return LayerBounds(name, nothing, nothing, nothing, accumulator, 0, 0, 0, 0)
     accumulator = _channel_bits(low, high) if isinstance(layer, Stem) else nothing
     low, high = current_range(layer, low, high, data.bias)

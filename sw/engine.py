@@ -1,6 +1,6 @@
 """The shape of a built accelerator, and the engine that each board carries."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from sw.layers import LEAKS
 
@@ -14,8 +14,9 @@ class EngineError(ValueError):
 #: What the hardware can address and carry: a layer number is a byte, membranes are two bits wider
 #: than a current of at most 18.
 _LIMITS = (
-    ("weight_depth", 2, 1 << 20), ("spike_depth", 2, 1 << 16), ("channel_depth", 4, 1 << 16),
-    ("mean_depth", 2, 1 << 16), ("layer_depth", 2, 255), ("current_width", 8, 18),
+    ("weight_depth", 2, 1 << 20), ("spike_depth", 2, 1 << 16), ("frame_depth", 2, 1 << 16),
+    ("channel_depth", 4, 1 << 16), ("mean_depth", 2, 1 << 16), ("layer_depth", 2, 255),
+    ("current_width", 8, 18),
 )
 
 
@@ -30,40 +31,84 @@ class Engine:
     pe: output channels computed at once. simd: input channels summed at once. lanes: time steps
     computed at once. units: output channels whose bias, gain and LIF are computed at once: those of
     a tile take pe / units cycles, and no tile is shorter. All four are powers of two, 4 <= pe <=
-    simd, units <= pe / 4 and simd * lanes >= 32 * units.
+    simd, units <= pe / 4, simd * lanes >= 32 * units and pe * lanes >= 16.
+    pixels: a map is cut into so many strips (``sw.strips``), each with lanes / pixels lanes: those
+    are its time steps. More than one rules out exact gains and a stem core.
     weight_depth: words of pe * simd bits. spike_depth: words of simd * lanes bits, shared by the
-    frame, the spike maps and the logits. channel_depth: output channels of all layers together.
-    mean_depth: words of the AGMM position tables. layer_depth: layers of a program.
-    current_width: bits of the signed input current of the LIF units, fraction included.
+    spike maps and the logits. frame_depth: 16-bit words of a frame. channel_depth: output channels
+    of all layers together. mean_depth: words of the AGMM position tables. layer_depth: layers of a
+    program. current_width: bits of the signed input current of the LIF units, fraction included.
     leak_shifts: leaks of the membrane that are built in; 1 alone (tau = 0.5) costs least.
+    deep: registers behind the array's memories and inside its popcounts, for faster clocks:
+    three cycles more a layer, but not for a stem.
+    stem: folding and memories of a second core for the stem, which works a frame ahead while the
+    other layers run; it shares all but pe, units and its memory depths with this one, and its
+    weights have 8 * pe bits. Without it, the stem runs like the other layers.
     """
 
     pe: int
     simd: int
     lanes: int
+    pixels: int = 1
     weight_depth: int
     spike_depth: int
     channel_depth: int
     mean_depth: int
+    frame_depth: int = 512
     units: int = 1
     layer_depth: int = 8
     current_width: int = 16
     leak_shifts: tuple = (0, 1, 2, 3)
+    deep: bool = False
+    stem: "Engine | None" = None
 
     def __post_init__(self):
         object.__setattr__(self, "leak_shifts", tuple(self.leak_shifts))
+        self._check()
+        if self.stem is not None:
+            # Sides of the spike memory are mirror images: an address and its complement.
+            if not _is_power_of_two(self.spike_depth):
+                raise EngineError(
+                    f"with a stem core, spike_depth must be a power of two, got {self.spike_depth}"
+                )
+            if self.stem != self.stem_core(**self.stem.sizes):
+                raise EngineError("the stem core differs in more than pe, units and depths")
+
+    @property
+    def sizes(self):
+        """What the core of a stem may have otherwise than the core of the other layers."""
+        names = ("pe", "units", "weight_depth", "channel_depth", "mean_depth")
+        return {name: getattr(self, name) for name in names}
+
+    def stem_core(self, **sizes):
+        """This engine as the core of a stem, with other ``sizes``."""
+        return replace(self, **sizes, layer_depth=2, deep=False, stem=None)
+
+    def core(self, index):
+        """The folding that layer ``index`` of a network runs on."""
+        return self.stem if index == 0 and self.stem is not None else self
+
+    def _check(self):
         if not self.leak_shifts or not set(self.leak_shifts) <= set(LEAKS.values()):
             raise EngineError(f"leak_shifts must be some of {tuple(LEAKS.values())}")
-        for name in ("pe", "simd", "lanes", "units"):
+        for name in ("pe", "simd", "lanes", "pixels", "units"):
             if not _is_power_of_two(getattr(self, name)):
                 raise EngineError(f"{name} must be a power of two, got {getattr(self, name)}")
         if self.pe > self.simd or self.simd < 8:
             raise EngineError(f"simd must be at least pe and 8, got pe={self.pe} simd={self.simd}")
         if self.simd * self.lanes < 32 or self.lanes > 16:
             raise EngineError("simd * lanes must be at least 32, and lanes at most 16")
+        if self.pe * self.lanes < 16:
+            raise EngineError("pe * lanes must be at least 16: a tile is written in whole banks")
         for name, low, high in _LIMITS:
             if not low <= getattr(self, name) <= high:
                 raise EngineError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
+        if self.pixels > self.lanes:
+            raise EngineError(
+                f"pixels must be at most lanes, got pixels={self.pixels} lanes={self.lanes}"
+            )
+        if self.pixels > 1 and self.stem is not None:
+            raise EngineError("a stem core needs pixels=1")
         if self.groups < 4:
             raise EngineError(
                 f"pe must be at least 4 * units, got pe={self.pe} units={self.units}"
@@ -75,28 +120,59 @@ class Engine:
                 raise EngineError(f"{name} must be a multiple of units={self.units}")
 
     @property
+    def steps(self):
+        """Time steps computed at once: the lanes of one pixel."""
+        return self.lanes // self.pixels
+
+    @property
+    def exact_gain(self):
+        """Whether the gains that depend on the mean are built in."""
+        return self.pixels == 1
+
+    @property
     def groups(self):
         """Groups of ``units`` channels that the channels of a tile leave in, one a cycle."""
         return self.pe // self.units
 
     @property
     def macs_per_cycle(self):
+        """Binary MACs; the 8-bit ones of a stem are not counted."""
         return self.pe * self.simd * self.lanes
 
     def to_dict(self):
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, data):
+        stem = data["stem"] and cls.from_dict(data["stem"])
+        return cls(**{**data, "stem": stem})
+
+
+#: The CNV shape (``sw.networks``) fills its weights; its stem core works ahead on maps of up to
+#: 900 words.
+_ECP5_85F = Engine(
+    pe=16, simd=64, lanes=4, units=4,
+    weight_depth=2048, spike_depth=2048, frame_depth=1536, channel_depth=2048, mean_depth=16384,
+    layer_depth=16, leak_shifts=(1,), deep=True,
+)
 
 #: What ``make bitstream`` builds, by board. The UP5K's weights fill its four SPRAMs, 64 bits wide.
 ENGINES = {
     "icebreaker": Engine(
         pe=4, simd=16, lanes=4,
-        weight_depth=16384, spike_depth=1024, channel_depth=512, mean_depth=2048,
+        weight_depth=16384, spike_depth=768, frame_depth=512, channel_depth=512, mean_depth=2048,
         leak_shifts=(1,),
     ),
-    "ulx3s-85f": Engine(
-        pe=16, simd=32, lanes=4, units=2,
-        weight_depth=4096, spike_depth=2048, channel_depth=2048, mean_depth=8192,
-        layer_depth=16, current_width=18,
+    # One time step, and four pixels at once instead.
+    "icebreaker-t1": Engine(
+        pe=4, simd=16, lanes=4, pixels=4,
+        weight_depth=16384, spike_depth=1024, frame_depth=1536, channel_depth=768, mean_depth=2,
+        layer_depth=16, leak_shifts=(1,),
+    ),
+    "ulx3s-85f": replace(
+        _ECP5_85F,
+        stem=_ECP5_85F.stem_core(
+            pe=32, units=1, weight_depth=128, channel_depth=64, mean_depth=2048
+        ),
     ),
 }

@@ -11,6 +11,9 @@ current        signed, ``FRACTION`` fraction bits, in units of one spike times o
 bias           signed, as the current (batch norm shift divided by batch norm gain)
 threshold      unsigned, as the current, at most ``THRESHOLD_BITS``
 membrane       signed, as the current, two bits wider
+readout        its 8-bit weight w acts as 2w + 1, an odd number from -255 to 255: what ``PLANES``
+               weights of +-1 add up to, times powers of two. That doubles every logit and adds the
+               number of spikes to all of them: the largest stays the largest
 gain           unsigned, ``GAIN_FRACTION`` fraction bits, 256 is one; the sigmoid gives 0 to 255
 mean           signed, ``MEAN_BITS``
 accumulator    of 8-bit layers: signed, ``ACCUMULATOR_BITS``
@@ -21,9 +24,9 @@ import math
 
 __all__ = [
     "ACCUMULATOR_BITS", "FACTOR_BITS", "FACTOR_FRACTION", "FRACTION", "GAIN_FRACTION", "GAIN_ONE",
-    "INDEX_LIMIT", "INDEX_STEPS", "MEAN_BITS", "MEMBRANE_EXTRA_BITS", "STEM_SHIFT", "TABLE_BITS",
-    "THRESHOLD_BITS", "apply_gain", "fits_signed", "leak", "mean_index", "sigmoid_table",
-    "spike_current", "stem_current",
+    "INDEX_LIMIT", "INDEX_STEPS", "MEAN_BITS", "MEMBRANE_EXTRA_BITS", "PLANES", "STEM_SHIFT",
+    "TABLE_BITS", "THRESHOLD_BITS", "apply_gain", "fits_signed", "leak", "mean_index",
+    "readout_weight", "sigmoid_table", "spike_current", "stem_current",
 ]
 
 FRACTION = 4
@@ -34,6 +37,8 @@ GAIN_ONE = 1 << GAIN_FRACTION
 #: The stem's sums of 8-bit products are far finer than a current needs.
 STEM_SHIFT = 6
 ACCUMULATOR_BITS = 24
+#: Binary planes of an 8-bit weight of the readout.
+PLANES = 8
 
 #: AGMM: entries of the position tables, accumulated mean, and its scaled value.
 TABLE_BITS = 16
@@ -57,6 +62,11 @@ def spike_current(total, bias):
 def stem_current(accumulator, bias):
     """Current of the stem from its sum of pixel times weight."""
     return (accumulator >> STEM_SHIFT) + bias
+
+
+def readout_weight(weight):
+    """What a stored 8-bit weight of the readout is multiplied by."""
+    return 2 * weight + 1
 
 
 def apply_gain(current, gain):

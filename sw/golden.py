@@ -148,8 +148,9 @@ class IntegerReadout(nn.Module):
 
     def __init__(self, network, layer, shape, image):
         super().__init__()
-        self.register_buffer("weights", _tensor(image.weights, "int64"))
-        self.register_buffer("bias", _tensor(image.bias, "int64"))
+        weights = formats.readout_weight(_tensor(image.weights, "int64"))
+        self.register_buffer("weights", weights)
+        self.register_buffer("bias", 2 * _tensor(image.bias, "int64"))
 
     def forward(self, spikes):
         return spikes.sum(0, dtype=torch.int64).flatten(1) @ self.weights.T + self.bias

@@ -242,6 +242,8 @@ def _check_tensors(network, tensors, exact):
             raise ImageError(f"{name} holds numbers that are not finite; {REMEDY}")
         if field_name == "gain" and tensor.max() > GAIN_ONE:
             raise ImageError(f"{name} exceeds {GAIN_ONE}; {REMEDY}")
+        if name == "layers.0.gain" and tensor.min() != GAIN_ONE:
+            raise ImageError(f"{name} is not {GAIN_ONE}, a stem has no gain; {REMEDY}")
         if field_name == "agmm.shift" and int(tensor) not in MEAN_SHIFTS:
             raise ImageError(f"{name} is none of {MEAN_SHIFTS}; {REMEDY}")
 

@@ -180,12 +180,16 @@ class Network:
         """Name of a layer in messages and reports, such as ``conv2``."""
         return f"{type(self.layers[index]).__name__.lower()}{index}"
 
-    def macs_per_frame(self):
-        """MACs of one frame over all T steps; the stem counts once, for it runs once."""
-        return sum(
+    def layer_macs(self):
+        """MACs of every layer over all T steps; the stem counts once, for it runs once."""
+        return [
             layer.macs(shape) * (1 if isinstance(layer, Stem) else self.T)
             for layer, shape in zip(self.layers, self.shapes, strict=False)
-        )
+        ]
+
+    def macs_per_frame(self):
+        """MACs of one frame over all layers and all T steps."""
+        return sum(self.layer_macs())
 
     def replace(self, **changes):
         return replace(self, **changes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sw.layers import Conv, LayerError, Network, Readout, Shape, Stem
 
-__all__ = ["BUILTIN", "digits", "fashion_mnist", "load"]
+__all__ = ["BUILTIN", "cnv", "digits", "fashion_mnist", "fashion_mnist_fast", "load", "tinbinn"]
 
 
 def digits():
@@ -28,7 +28,48 @@ def fashion_mnist():
     )
 
 
-BUILTIN = {"digits": digits, "fashion-mnist": fashion_mnist}
+def fashion_mnist_fast():
+    """Fashion-MNIST at a quarter of the MACs, for speed on the same part."""
+    return Network(
+        "fashion-mnist-fast",
+        Shape(1, 28, 28),
+        [Stem(16, stride=2), Conv(32, pool=2), Conv(64, pool=2), Readout(10)],
+    )
+
+
+def cnv():
+    """The CNV shape of FINN's examples, 32 x 32 colour images: what engines are measured by."""
+    return Network(
+        "cnv",
+        Shape(3, 32, 32),
+        [
+            Stem(64, padding=0), Conv(64, padding=0, pool=2),
+            Conv(128, padding=0), Conv(128, padding=0, pool=2),
+            Conv(256, padding=0), Conv(256, padding=0),
+            Conv(512, kernel=1), Conv(512, kernel=1), Readout(10),
+        ],
+    )
+
+
+def tinbinn():
+    """As many MACs as TinBiNN (153 million), one time step, with weights that fit an UP5K."""
+    wide = [Conv(48, kernel=5), Conv(64, kernel=5)]
+    return Network(
+        "tinbinn",
+        Shape(3, 32, 32),
+        [
+            Stem(8), Conv(32), Conv(32, pool=2), Conv(64, kernel=5), *wide, *wide,
+            Conv(48, kernel=5), Conv(48, kernel=5), Conv(112, pool=2), Conv(64, pool=2),
+            Readout(10),
+        ],
+        T=1,
+    )
+
+
+BUILTIN = {
+    network().name: network
+    for network in (digits, fashion_mnist, fashion_mnist_fast, cnv, tinbinn)
+}
 
 
 def load(arch):

@@ -1,13 +1,14 @@
 """A network image laid out for one engine: the contents of every memory, word by word.
 
-The image knows nothing of folding; here weights are cut into words of ``pe * simd`` bits, spike
-maps get their addresses, and each layer becomes a record of ``FIELDS`` that the sequencer reads.
+The image knows nothing of folding; here spike maps get their addresses, and each layer becomes a
+record (``sw.record``) that the sequencer reads; ``sw.packing`` cuts weights and tables into words.
 What does not fit is refused here, before anything reaches a device. All words are 16 bits, as the
 host writes them; wider memory words are sent low part first.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,14 +16,26 @@ from sw import formats
 from sw.bounds import ExportError, check
 from sw.engine import EngineError
 from sw.layers import Conv, Network, Readout, Stem
+from sw.packing import (
+    binary_words,
+    byte_words,
+    channel_slot_bits,
+    channel_words,
+    logit_words,
+    readout_planes,
+    table_words,
+    to_words,
+)
 from sw.positions import Axis
-from sw.record import FIELDS, MAP_LIMIT, Kind, field_words, record_stride
+from sw.protocol import Flags, encode_run
+from sw.record import MAP_LIMIT, Kind, field_words, fields, record_stride
+from sw.strips import strips
 
-__all__ = ["Program", "Region", "channel_slot_bits", "compile_program", "region_words"]
+__all__ = ["Program", "Region", "compile_program", "region_words"]
 
 
 class Region(IntEnum):
-    """Memories the host can write."""
+    """Memories the host can write. A stem core has its own of some."""
 
     SPIKES = 0
     WEIGHTS = 1
@@ -30,27 +43,50 @@ class Region(IntEnum):
     MEANS = 3
     SIGMOID = 4
     PROGRAM = 5
+    FRAME = 6
+    STEM_WEIGHTS = 9
+    STEM_CHANNELS = 10
+    STEM_MEANS = 11
+    STEM_PROGRAM = 13
+
+    @property
+    def of_stem(self):
+        return Region(self + 8)
 
 
-def region_words(engine, region):
-    """16-bit words of a memory: the addresses that the host may write."""
-    return {
+def _core_words(core, weight_bits):
+    words = {
+        Region.WEIGHTS: core.weight_depth * weight_bits // 16,
+        Region.CHANNELS: core.channel_depth * channel_slot_bits(core) // 8,
+        Region.PROGRAM: core.layer_depth * record_stride(core),
+    }
+    return words | {Region.MEANS: core.mean_depth} if core.exact_gain else words
+
+
+def region_words(engine):
+    """Region -> 16-bit words of it: the addresses that the host may write."""
+    words = {
         Region.SPIKES: engine.spike_depth * engine.simd * engine.lanes // 16,
-        Region.WEIGHTS: engine.weight_depth * engine.pe * engine.simd // 16,
-        Region.CHANNELS: engine.channel_depth * channel_slot_bits(engine) // 8,
-        Region.MEANS: engine.mean_depth,
-        Region.SIGMOID: 2 * formats.INDEX_LIMIT,
-        Region.PROGRAM: engine.layer_depth * record_stride(engine),
-    }[region]
+        Region.FRAME: engine.frame_depth,
+    } | _core_words(engine, engine.pe * engine.simd)
+    if engine.exact_gain:
+        words[Region.SIGMOID] = 2 * formats.INDEX_LIMIT
+    if engine.stem:
+        stem = _core_words(engine.stem, 8 * engine.stem.pe)
+        words |= {region.of_stem: count for region, count in stem.items()}
+    return words
 
 
 @dataclass(frozen=True)
 class Program:
-    """Everything the host writes, and where it finds what it reads.
+    """Everything the host writes, what it runs, and where it finds what it reads.
 
     regions: Region -> uint16 words to write from address 0. frame_words: 16-bit words of one frame,
-    written to SPIKES at address 0 (even number of bytes; pad with one zero). boundaries: for each
-    layer, the first spike word of its output. logits: number of classes.
+    written to FRAME at address 0 (even number of bytes; pad with one zero). boundaries: for each
+    layer, the first spike word of its output. ahead: whether a stem core has room to work on the
+    next frame while the other layers run; frames then take turns on the two sides of the spike
+    memory, which are mirror images of each other: word a of one is word spike_depth - 1 - a of the
+    other. Without a stem core there is one side only, whatever ``side`` says.
     """
 
     engine: object
@@ -58,9 +94,10 @@ class Program:
     regions: dict
     frame_words: int
     boundaries: tuple
+    ahead: bool
 
     def pack_frame(self, frame):
-        """A frame of uint8 [C, H, W] as the uint16 words of the SPIKES region."""
+        """A frame of uint8 [C, H, W] as the uint16 words of the FRAME region."""
         shape = self.network.input
         expected = (shape.channels, shape.height, shape.width)
         if frame.shape != expected or frame.dtype != np.uint8:
@@ -71,104 +108,90 @@ class Program:
         data = np.transpose(frame, (1, 2, 0)).ravel()
         return np.pad(data, (0, len(data) % 2)).view("<u2")
 
-    def boundary_words(self, index):
+    def run_layer(self, index, side=0):
+        """The command that runs one layer, of a frame on that side of the spike memory."""
+        if self.engine.stem is None:
+            return encode_run(index, 1)
+        if index == 0:
+            return encode_run(0, 0, Flags.STEM | (Flags.STEM_SIDE if side else 0))
+        return encode_run(index - 1, 1, Flags(side))
+
+    def run_network(self, side=0):
+        """The command that runs all layers, or those after the stem where it works ahead.
+
+        Then it also runs the stem on the next frame, for the other side.
+        """
+        count = len(self.network.layers)
+        if self.engine.stem is None:
+            return encode_run(0, count)
+        flags = Flags(side)
+        if self.ahead:
+            flags |= Flags.STEM | (0 if side else Flags.STEM_SIDE)
+        return encode_run(0, count - 1, flags)
+
+    def boundary_words(self, index, side=0):
         """16-bit address and number of words of layer ``index``'s output in SPIKES."""
         bank = self.engine.simd * self.engine.lanes // 16
-        shape = self.network.shapes[index + 1]
-        words = _spike_words(self.network.layers[index], shape, self.engine)
-        return self.boundaries[index] * bank, words * bank
+        words = _spike_words(self.network, self.engine)[index]
+        first = self.boundaries[index]
+        if side and self.engine.stem:
+            first = self.engine.spike_depth - first - words
+        return first * bank, words * bank
 
-    def unpack_boundary(self, index, words):
+    def unpack_boundary(self, index, words, side=0):
         """Spikes uint8 [T, C, H, W] of a layer, or logits int32 [classes], from uint16 words."""
         engine = self.engine
         shape = self.network.shapes[index + 1]
-        words = np.asarray(words, dtype="<u2")
+        bank = engine.simd * engine.lanes // 16
+        words = np.asarray(words, dtype="<u2").reshape(-1, bank)
+        words = np.ascontiguousarray(words[::-1] if side and engine.stem else words)
         if isinstance(self.network.layers[index], Readout):
-            bank = engine.simd * engine.lanes // 16
-            logits = words.reshape(-1, bank)[:, : 2 * engine.units].copy().view("<i4")
+            logits = words[:, : 2 * engine.units].copy().view("<i4")
             return logits.ravel()[: shape.channels]
         bits = np.unpackbits(words.view(np.uint8), bitorder="little")
-        maps = bits.reshape(shape.height, shape.width, -1, engine.lanes)
-        silent = maps.sum() - maps[:, :, : shape.channels, : self.network.T].sum()
+        cut = strips(self.network, engine)[index]
+        stored = bits.reshape(cut.stored_rows, shape.width, -1, engine.pixels, engine.steps)
+        # Rows of a strip, then the strips one after the other.
+        rows = np.moveaxis(stored[cut.above :][: cut.rows], 3, 0)
+        maps = rows.reshape(engine.pixels * cut.rows, shape.width, -1, engine.steps)
+        real = maps[: shape.height, :, : shape.channels, : self.network.T]
+        silent = maps.sum() - real.sum()
         if silent:
-            raise EngineError(f"{silent} spikes in channels or steps that layer {index} has not")
-        maps = maps[:, :, : shape.channels, : self.network.T]
-        return np.ascontiguousarray(np.transpose(maps, (3, 2, 0, 1)))
+            raise EngineError(f"{silent} spikes where layer {index} has none")
+        return np.ascontiguousarray(np.transpose(real, (3, 2, 0, 1)))
 
 
 def _words_per_pixel(channels, engine):
     return -(-channels // engine.simd)
 
 
-def _spike_words(layer, shape, engine):
-    if isinstance(layer, Readout):
-        return -(-shape.channels // engine.units)
-    return shape.height * shape.width * _words_per_pixel(shape.channels, engine)
-
-
-def _to_words(values, bits):
-    """Integers as little-endian groups of 16-bit words, two's complement."""
-    count = -(-bits // 16)
-    values = np.asarray(values, dtype=np.int64).reshape(-1, 1)
-    shifts = 16 * np.arange(count)
-    return ((values >> shifts) & 0xFFFF).astype(np.uint16).ravel()
-
-
-def channel_slot_bits(engine):
-    """Bits of the bias slot, and of the threshold slot, in the word of a channel."""
-    return 16 if engine.current_width <= 16 else 32
-
-
-def _pad_to(array, axis, multiple, value):
-    short = -array.shape[axis] % multiple
-    widths = [(0, 0)] * array.ndim
-    widths[axis] = (0, short)
-    return np.pad(array, widths, constant_values=value)
-
-
-def _binary_words(weights, engine):
-    """Weight bits [cout, cin, k, k] as words: pe output by simd input channels each."""
-    bits = _pad_to(_pad_to(weights, 0, engine.pe, True), 1, engine.simd, True)
-    cout, cin, kernel, _ = bits.shape
-    tiles, depth = cout // engine.pe, cin // engine.simd
-    bits = bits.reshape(tiles, engine.pe, depth, engine.simd, kernel, kernel)
-    # tile, ky, kx, input word, then pe and simd inside the word: a whole number of bytes
-    return np.packbits(np.transpose(bits, (0, 4, 5, 2, 1, 3)), bitorder="little").view("<u2")
-
-
-def _byte_words(weights, engine):
-    """8-bit weights [cout, elements] as words: pe output channels of one element each."""
-    padded = _pad_to(weights, 0, engine.pe, 0)
-    tiles = padded.reshape(-1, engine.pe, padded.shape[1]).transpose(0, 2, 1)
-    words = np.zeros((tiles.shape[0] * tiles.shape[1], engine.pe * engine.simd // 8), np.int8)
-    words[:, : engine.pe] = tiles.reshape(-1, engine.pe)
-    return words.ravel().view("<u2")
-
-
-def _readout_weights(weights, shape, engine):
-    """Readout weights [classes, C*H*W] in the order of the spike memory, [classes, elements]."""
-    maps = weights.reshape(-1, shape.channels, shape.height, shape.width)
-    maps = np.transpose(maps, (0, 2, 3, 1))
-    return _pad_to(maps, 3, engine.simd, 0).reshape(len(weights), -1)
+def _spike_words(network, engine):
+    """Words of every layer's output, halos and all."""
+    maps = zip(strips(network, engine), network.shapes[1:], strict=False)
+    return [
+        cut.stored_rows * shape.width * _words_per_pixel(shape.channels, engine)
+        for cut, shape in maps
+    ] + [-(-network.shapes[-1].channels // engine.units)]
 
 
 def _allocate(network, engine):
-    """First spike word of the frame and of every layer's output, from alternating ends."""
-    frame_words = -(-network.input.size * 8 // (engine.simd * engine.lanes))
-    sizes = [frame_words] + [
-        _spike_words(layer, shape, engine)
-        for layer, shape in zip(network.layers, network.shapes[1:], strict=True)
-    ]
-    for index in range(len(network.layers)):
-        need = sizes[index] + sizes[index + 1]
-        if need > engine.spike_depth:
-            raise EngineError(
-                f"{network.name} does not fit: {network.layer_name(index)} needs {need} spike words"
-                f" for its input and output, the engine has {engine.spike_depth}"
-            )
-    return [
-        0 if index % 2 == 0 else engine.spike_depth - size for index, size in enumerate(sizes)
-    ]
+    """First spike word of every layer's output, and whether a stem works ahead.
+
+    Outputs lie at alternating ends. A stem works ahead if its next map fits beside all others.
+    Word 0 stays zero, for taps outside a map; on the other side that is the last word.
+    """
+    sizes = _spike_words(network, engine)
+    needs = [before + after for before, after in pairwise(sizes)]
+    worst, top = max(needs), engine.spike_depth - (engine.stem is not None)
+    if worst > top - 1:
+        raise EngineError(
+            f"{network.name} does not fit: {network.layer_name(needs.index(worst) + 1)} needs"
+            f" {worst} spike words for its input and output, the engine has {top - 1}"
+        )
+    ahead = engine.stem is not None and worst + sizes[0] <= top - 1
+    if ahead:
+        top -= sizes[0]
+    return [1 if index % 2 == 0 else top - size for index, size in enumerate(sizes)], ahead
 
 
 def _check_widths(image, engine):
@@ -178,10 +201,14 @@ def _check_widths(image, engine):
         proven = check(image)
     except ExportError as error:
         raise EngineError(f"{network.name} does not fit: {error}") from error
-    if engine.lanes < network.T:
+    if engine.steps < network.T:
         raise EngineError(
             f"{network.name} does not fit: T={network.T} needs as many lanes, the engine has"
-            f" {engine.lanes}"
+            f" {engine.steps}{' for each pixel' if engine.pixels > 1 else ''}"
+        )
+    if not engine.exact_gain and any(layer.agmm is not None for layer in image.layers):
+        raise EngineError(
+            f"{network.name} does not fit: the engine has no exact gains, export with --gain frozen"
         )
     if network.leak_shift not in engine.leak_shifts:
         raise EngineError(
@@ -194,10 +221,24 @@ def _check_widths(image, engine):
             f"{network.name} does not fit: a map of {largest} rows or columns, the engine walks up"
             f" to {MAP_LIMIT}"
         )
-    if len(network.layers) > engine.layer_depth:
+    records = len(network.layers) - (engine.stem is not None)
+    if records > engine.layer_depth:
         raise EngineError(
-            f"{network.name} does not fit: {len(network.layers)} layers, the engine's program holds"
+            f"{network.name} does not fit: {records} layers, the engine's program holds"
             f" {engine.layer_depth}"
+        )
+    frame_words = -(-network.input.size // 2)
+    if frame_words > engine.frame_depth:
+        raise EngineError(
+            f"{network.name} does not fit: a frame of {network.input.size} bytes, the engine holds"
+            f" {2 * engine.frame_depth}"
+        )
+    # The array counts modulo 2**bits; what wraps around in a current comes back with the bias.
+    inputs, bits = network.shapes[-2].size, engine.current_width - formats.FRACTION
+    if inputs >= 1 << bits:
+        raise EngineError(
+            f"{network.name} does not fit: {network.layer_name(len(network.layers) - 1)} has"
+            f" {inputs} inputs, the engine counts to {(1 << bits) - 1}"
         )
     for index, bound in enumerate(proven):
         if bound.current_bits > engine.current_width:
@@ -207,34 +248,44 @@ def _check_widths(image, engine):
             )
 
 
-def _windows(layer, shape, engine):
-    """The address walk of one layer, in its element addresses."""
+def _windows(layer, shape, cut, core):
+    """The address walk of one layer over a map cut into strips, in its element addresses.
+
+    Of the frame, ``cut`` is None.
+    """
     if isinstance(layer, Readout):
-        words = shape.height * shape.width * _words_per_pixel(shape.channels, engine)
+        words = cut.rows * shape.width * _words_per_pixel(shape.channels, core)
         return dict(
-            kernel_last=0, depth_last=words * engine.simd - 1, in_height=1, in_width=1, stride=1,
+            kernel_last=0, depth_last=words - 1, in_height=core.pixels, in_width=1, stride=1,
             padding=0, row_jump=0, x_step=0, y_step=0, start=0,
         )
-    depth = shape.channels if isinstance(layer, Stem) else _words_per_pixel(shape.channels, engine)
+    depth = shape.channels if isinstance(layer, Stem) else _words_per_pixel(shape.channels, core)
     row = shape.width * depth
+    # The rows above are stored where a strip has a halo; elsewhere the walk starts outside the map.
+    above = layer.padding if cut is None or core.pixels == 1 else 0
     return dict(
         kernel_last=layer.kernel - 1,
         depth_last=depth - 1,
-        in_height=shape.height,
+        in_height=shape.height if cut is None else cut.stored_rows,
         in_width=shape.width,
         stride=layer.stride,
         padding=layer.padding,
         row_jump=row - layer.kernel * depth + 1,
         x_step=layer.stride * depth,
         y_step=layer.stride * row,
-        start=-layer.padding * (row + depth),
+        start=-(above * row + layer.padding * depth),
     )
 
 
-def _elements_per_word(layer, engine):
-    if isinstance(layer, Stem):
-        return engine.simd * engine.lanes // 8
-    return engine.simd if isinstance(layer, Readout) else 1
+def _strip_fields(layer, shape, out, cut, row_words):
+    """Where the strips of a layer's output lie, and of a stem, those of the frame."""
+    full, rest = divmod(out.height, cut.rows)
+    rows = cut.rows * layer.stride * layer.pool
+    return dict(
+        strip_words=cut.rows * row_words, strip_rows=rows,
+        strip_jump=rows * shape.width * shape.channels if isinstance(layer, Stem) else 0,
+        full_strips=full, full_rows=rest, halo_above=cut.above, halo_below=cut.below,
+    )
 
 
 def _mean_fields(layer, shape):
@@ -250,10 +301,10 @@ def _mean_fields(layer, shape):
     )
 
 
-def _record(layer, values, gains):
+def _record(layer, values, gains, core):
     """One record, as 16-bit words. Raises EngineError for a value that its field cannot hold."""
     total = 0
-    for field in FIELDS:
+    for field in fields(core):
         value = int(values.get(field.name, 0))
         # Only the row jump is signed; a start below zero wraps with the addresses.
         top = 1 << (field.bits - (field.name == "row_jump"))
@@ -263,109 +314,144 @@ def _record(layer, values, gains):
                 f" {field.bits} bits"
             )
         total |= (value & ((1 << field.bits) - 1)) << (16 * field.word + field.shift)
-    words = [total >> (16 * word) & 0xFFFF for word in range(field_words())]
-    return np.concatenate([np.array(words, np.uint16), _to_words(gains, 16)])
+    words = [total >> (16 * word) & 0xFFFF for word in range(field_words(core))]
+    return np.concatenate([np.array(words, np.uint16), to_words(gains, 16)])
+
+
+class _CoreImage:
+    """The memories of one core, filled layer by layer."""
+
+    def __init__(self, core, weight_bits):
+        self.core, self.weight_bits = core, weight_bits
+        self.words = {region: [] for region in (Region.WEIGHTS, Region.CHANNELS, Region.MEANS)}
+        self.records = []
+
+    def used(self, region):
+        """16-bit words so far."""
+        return sum(len(words) for words in self.words[region])
+
+    def add(self, layer, shape, data, rows):
+        """Weights and channels of a layer; the record's fields that place and count them.
+
+        rows: of a strip of its input.
+        """
+        core = self.core
+        values = dict(
+            weight_base=self.used(Region.WEIGHTS) * 16 // self.weight_bits,
+            channel_base=self.used(Region.CHANNELS) * 8 // channel_slot_bits(core),
+        )
+        if isinstance(layer, Readout):
+            bits = readout_planes(data.weights, shape, rows, core)
+            words = binary_words(bits, core)
+            channels = logit_words(data.bias, bits, core)
+            tiles = -(-len(bits) // core.pe)
+        else:
+            tiles, bias = -(-layer.channels // core.pe), data.bias
+            if isinstance(layer, Conv):
+                words = binary_words(data.weights, core)
+                negative = (~data.weights).reshape(layer.channels, -1).sum(axis=1)
+                bias = bias - (negative << formats.FRACTION)
+            else:
+                taps = np.transpose(data.weights, (0, 2, 3, 1))
+                words = byte_words(taps, core, self.weight_bits)
+            channels = channel_words(bias, data.threshold, core)
+        self.words[Region.WEIGHTS].append(words)
+        self.words[Region.CHANNELS].append(channels.ravel())
+        return values | dict(tiles_last=tiles - 1)
+
+    def add_table(self, layer, shape, table):
+        """The position table of the layer that reads what the last one writes."""
+        self.records[-1][0].update(
+            mean_next=1, mean_base=self.used(Region.MEANS) // self.core.units,
+            **_mean_fields(layer, shape),
+        )
+        self.words[Region.MEANS].append(table_words(table, self.core))
+
+    def regions(self, network, first, owner):
+        """Region -> words, of the layers from number ``first`` on; refused if they do not fit."""
+        core, slot = self.core, channel_slot_bits(self.core)
+        limits = (
+            (Region.WEIGHTS, "weights", self.weight_bits // 16, core.weight_depth),
+            (Region.CHANNELS, "biases and thresholds", slot // 8, core.channel_depth),
+            (Region.MEANS, "AGMM position tables", 1, core.mean_depth),
+        )
+        for region, meaning, size, depth in limits:
+            if self.used(region) > depth * size:
+                raise EngineError(
+                    f"{network.name} does not fit: {self.used(region) // size} words of {meaning},"
+                    f" the {owner} has {depth}"
+                )
+        program = np.zeros((len(self.records), record_stride(core)), np.uint16)
+        for index, (values, gains) in enumerate(self.records):
+            name = f"{network.name}: {network.layer_name(first + index)}"
+            words = _record(name, values, gains, core)
+            program[index, : len(words)] = words
+        return {
+            region: np.concatenate([*words, np.zeros(0, np.uint16)])
+            for region, words in self.words.items()
+        } | {Region.PROGRAM: program.ravel()}
 
 
 def compile_program(image, engine):
     """Lay ``image`` out for ``engine``. Raises EngineError with one line when it does not fit."""
     _check_widths(image, engine)
     network = image.network
-    addresses = _allocate(network, engine)
-    weights, channels, means, records, sigmoid = [], [], [], [], []
-    used = dict.fromkeys(("weights", "channels", "means"), 0)
-    slot = channel_slot_bits(engine)
+    boundaries, ahead = _allocate(network, engine)
+    main = stem = _CoreImage(engine, engine.pe * engine.simd)
+    if engine.stem:
+        stem = _CoreImage(engine.stem, 8 * engine.stem.pe)
+    sigmoid, before = [], None
+    maps = [None, *strips(network, engine), None]
 
     for index, (layer, data) in enumerate(zip(network.layers, image.layers, strict=True)):
         shape, out = network.shapes[index], network.shapes[index + 1]
-        tiles = -(-layer.channels // engine.pe)
-        exact = data.agmm is not None
+        core, cut, out_cut = (stem if index == 0 else main), maps[index], maps[index + 1]
         values = dict(
             kind=Kind[type(layer).__name__.upper()],
             leak_shift=network.leak_shift,
             pool=int(getattr(layer, "pool", 1) == 2),
-            exact_gain=int(exact),
-            step_mask=(1 << network.T) - 1,
-            tiles_last=tiles - 1,
+            exact_gain=int(data.agmm is not None),
+            step_mask=sum(
+                ((1 << network.T) - 1) << p * engine.steps for p in range(engine.pixels)
+            ),
             channels=layer.channels,
             out_height_last=out.height - 1,
             out_width_last=out.width - 1,
-            out_base=addresses[index + 1],
-            weight_base=used["weights"],
-            channel_base=used["channels"],
+            out_base=boundaries[index],
+            **_windows(layer, shape, cut, engine),
+            **core.add(layer, shape, data, cut and cut.rows),
         )
-        if exact:
-            sigmoid = data.agmm.sigmoid
-        walk = _windows(layer, shape, engine)
-        walk["start"] += addresses[index] * _elements_per_word(layer, engine)
-        values |= walk
-
-        if isinstance(layer, Conv):
-            words = _binary_words(data.weights, engine)
-            negative = (~data.weights).reshape(layer.channels, -1).sum(axis=1)
-            bias = data.bias - (negative << formats.FRACTION)
-        elif isinstance(layer, Stem):
-            by_element = np.transpose(data.weights, (0, 2, 3, 1)).reshape(layer.channels, -1)
-            words, bias = _byte_words(by_element, engine), data.bias
-        else:
-            by_element = _readout_weights(data.weights, shape, engine)
-            words, bias = _byte_words(by_element, engine), data.bias
-        weights.append(words)
-        used["weights"] += len(words) * 16 // (engine.pe * engine.simd)
-
-        if isinstance(layer, Readout):
-            entries = _to_words(bias, 2 * slot).reshape(layer.channels, -1)
-        else:
-            parts = [
-                _to_words(part, slot).reshape(layer.channels, -1) for part in (bias, data.threshold)
-            ]
-            entries = np.concatenate(parts, axis=1)
-        entries = _pad_to(entries, 0, engine.pe, 0)
-        channels.append(entries.ravel())
-        used["channels"] += len(entries)
-
+        if out_cut is not None:
+            row_words = out.width * _words_per_pixel(out.channels, engine)
+            values["out_height_last"] = out_cut.rows - 1
+            values["out_base"] += out_cut.above * row_words
+            values |= _strip_fields(layer, shape, out, out_cut, row_words)
+        if index:
+            values["start"] += boundaries[index - 1]
         gains = np.full(engine.lanes, formats.GAIN_ONE, np.int64)
-        if exact:
+        if data.agmm is not None:
+            sigmoid = data.agmm.sigmoid
             gains[: network.T] = data.agmm.factor
             values |= dict(mean_offset=data.agmm.offset, mean_shift=data.agmm.shift)
-            records[-1][0].update(
-                mean_next=1, mean_base=used["means"] // engine.units, **_mean_fields(layer, shape)
-            )
-            table = data.agmm.table.reshape(shape.channels, -1)
-            table = _pad_to(table, 0, engine.pe, 0)
-            # The entries of channels that are written together share a word.
-            table = table.reshape(-1, engine.units, table.shape[1]).transpose(0, 2, 1)
-            means.append(_to_words(table, formats.TABLE_BITS))
-            used["means"] += table.size
+            before.add_table(layer, shape, data.agmm.table)
         elif data.gain is not None:
-            gains[: network.T] = data.gain
-        records.append((values, gains))
+            gains.reshape(engine.pixels, engine.steps)[:, : network.T] = data.gain
+        core.records.append((values, gains))
+        before = core
 
-    limits = (
-        ("weights", "weights", engine.weight_depth),
-        ("channels", "biases and thresholds", engine.channel_depth),
-        ("means", "AGMM position tables", engine.mean_depth),
-    )
-    for name, meaning, depth in limits:
-        if used[name] > depth:
-            raise EngineError(
-                f"{network.name} does not fit: {used[name]} words of {meaning}, the engine has"
-                f" {depth}"
-            )
-    program = np.zeros((len(records), record_stride(engine)), np.uint16)
-    for index, (values, gains) in enumerate(records):
-        words = _record(f"{network.name}: {network.layer_name(index)}", values, gains)
-        program[index, : len(words)] = words
+    regions = main.regions(network, 0 if stem is main else 1, "engine")
+    if stem is not main:
+        words = stem.regions(network, 0, "stem core")
+        regions |= {region.of_stem: w for region, w in words.items()}
+    regions |= {
+        Region.SPIKES: np.zeros(engine.simd * engine.lanes // 16, np.uint16),
+        Region.SIGMOID: np.array(sigmoid, np.uint16),
+    }
     return Program(
         engine=engine,
         network=network,
-        regions={
-            Region.WEIGHTS: np.concatenate(weights),
-            Region.CHANNELS: np.concatenate(channels),
-            Region.MEANS: np.concatenate([*means, np.zeros(0, np.uint16)]),
-            Region.SIGMOID: np.array(sigmoid, np.uint16),
-            Region.PROGRAM: program.ravel(),
-        },
+        regions={region: regions[region] for region in region_words(engine) if region in regions},
         frame_words=-(-network.input.size // 2),
-        boundaries=tuple(addresses[1:]),
+        boundaries=tuple(boundaries),
+        ahead=ahead,
     )

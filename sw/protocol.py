@@ -7,16 +7,18 @@ INFO                                                 ``INFO_BYTES``: version and
 WRITE    region 1, address 3, words 3, then the      nothing
          words, 2 bytes each
 READ     address 3, words 3                          the words of the SPIKES region, 2 bytes each
-RUN      first layer 1, layers 1                     clock cycles of the run, 4 bytes
+RUN      first layer 1, layers 1, ``Flags`` 1        clock cycles of the run, 4 bytes
 =======  ==========================================  =============================================
 
 Addresses count 16-bit words. An unknown opcode is answered by ``UNKNOWN``. ``RANGE`` answers a
 write or a read beyond the end of a memory (of a write, the words inside are written and the rest
-dropped; a read has no data), a run beyond the program memory, and a run of no layers.
+dropped; a read has no data), a run beyond the program memory, a run of nothing, and flags on an
+engine without a stem core. With one, layers count from the first after the stem.
 """
 
 import struct
-from enum import IntEnum
+from dataclasses import replace
+from enum import IntEnum, IntFlag
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from sw.engine import Engine
 __all__ = [
     "INFO_BYTES",
     "VERSION",
+    "Flags",
     "Opcode",
     "ProtocolError",
     "Status",
@@ -37,7 +40,7 @@ __all__ = [
     "encode_write",
 ]
 
-VERSION = 2
+VERSION = 3
 
 
 class Opcode(IntEnum):
@@ -53,11 +56,24 @@ class Status(IntEnum):
     RANGE = 0x02
 
 
+class Flags(IntFlag):
+    """Of a run on an engine with a stem core: which side of the spike memory holds the frame.
+
+    SIDE: of the layers that run. STEM: run the stem too, at the same time, for a frame whose spikes
+    go to STEM_SIDE; where layers run as well, that must be the other side, and the map must fit
+    there (``Program.ahead``).
+    """
+
+    SIDE = 1
+    STEM = 2
+    STEM_SIDE = 4
+
+
 class ProtocolError(RuntimeError):
     """The device answered with an error, or with something that is no answer."""
 
 
-_INFO = struct.Struct("<BBBBBBBBIIII")
+_INFO = struct.Struct("<BBBBBBBBBIIIIIBBIII")
 INFO_BYTES = _INFO.size
 
 
@@ -67,7 +83,9 @@ def encode_info(engine):
         VERSION, engine.pe, engine.simd, engine.lanes, engine.units, engine.layer_depth,
         engine.current_width,
         sum(1 << shift for shift in engine.leak_shifts),
-        engine.weight_depth, engine.spike_depth, engine.channel_depth, engine.mean_depth,
+        engine.deep | (engine.pixels.bit_length() - 1) << 1,
+        engine.weight_depth, engine.spike_depth, engine.frame_depth, engine.channel_depth,
+        engine.mean_depth, *(engine.stem.sizes.values() if engine.stem else (0,) * 5),
     )
 
 
@@ -88,13 +106,18 @@ def decode_info(reply):
         raise ProtocolError(f"the device speaks protocol {data[0]}, this host {VERSION}")
     if len(data) != INFO_BYTES:
         raise ProtocolError(f"the device sent {len(data)} bytes of INFO, not {INFO_BYTES}")
-    _, pe, simd, lanes, units, layers, width, leaks, *depths = _INFO.unpack(data)
-    names = ("weight_depth", "spike_depth", "channel_depth", "mean_depth")
-    return Engine(
+    _, pe, simd, lanes, units, layers, width, leaks, form, *sizes = _INFO.unpack(data)
+    names = ("weight_depth", "spike_depth", "frame_depth", "channel_depth", "mean_depth")
+    engine = Engine(
         pe=pe, simd=simd, lanes=lanes, units=units, layer_depth=layers, current_width=width,
-        leak_shifts=[shift for shift in range(8) if leaks >> shift & 1],
-        **dict(zip(names, depths, strict=True)),
+        leak_shifts=[shift for shift in range(8) if leaks >> shift & 1], deep=bool(form & 1),
+        pixels=1 << (form >> 1),
+        **dict(zip(names, sizes[:5], strict=True)),
     )
+    if not sizes[5]:
+        return engine
+    stem = engine.stem_core(**dict(zip(engine.sizes, sizes[5:], strict=True)))
+    return replace(engine, stem=stem)
 
 
 def _uint24(value):
@@ -114,8 +137,8 @@ def decode_words(reply):
     return np.frombuffer(check_status(reply), dtype="<u2")
 
 
-def encode_run(first, count):
-    return bytes([Opcode.RUN, first, count])
+def encode_run(first, count, flags=0):
+    return bytes([Opcode.RUN, first, count, flags])
 
 
 def decode_cycles(reply):

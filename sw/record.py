@@ -1,14 +1,15 @@
 """The layer record: what the sequencer reads about a layer, field by field.
 
-A record is a few 16-bit words of the program memory, then a gain or factor for each lane.
+A record is a few 16-bit words of the program memory, then a gain or factor for each lane. Some of
+its fields depend on the engine: with strips there are no exact gains.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 __all__ = [
-    "FIELDS", "MAP_LIMIT", "Field", "Kind", "element_bits", "field_bits", "field_words",
-    "record_stride", "record_words",
+    "EVERY_FIELD", "MAP_LIMIT", "Field", "Kind", "element_bits", "field_bits", "field_words",
+    "fields", "record_stride", "record_words",
 ]
 
 
@@ -40,9 +41,9 @@ def _pack(**widths):
     return tuple(fields)
 
 
-#: The layer record. Counts are stored as the last index (count - 1). Element addresses count bytes
-#: for the stem, spike words for a convolution and channels for the readout.
-FIELDS = _pack(
+#: Counts are stored as the last index (count - 1). An element is a byte of the frame for the stem,
+#: else a spike word.
+_LAYER = dict(
     kind=2,
     leak_shift=2,
     pool=1,
@@ -66,6 +67,10 @@ FIELDS = _pack(
     out_base=16,
     weight_base=32,
     channel_base=16,
+)
+
+#: Of an engine with exact gains.
+_MEAN = dict(
     mean_base=16,
     mean_classes=7,  # position classes of the next layer: all, and along x
     mean_classes_x=4,
@@ -78,6 +83,28 @@ FIELDS = _pack(
     mean_high_x=7,
     mean_offset=32,
 )
+
+#: Of an engine with strips (``sw.strips``).
+_STRIPS = dict(
+    strip_jump=16,  # elements of the frame from a strip to the next
+    strip_words=16,  # spike words of a strip of the output, halos not counted
+    strip_rows=7,  # rows of the frame from a strip to the next
+    full_rows=7,  # so many rows of strip number ``full_strips`` are in the map
+    full_strips=5,  # so many strips are all in the map; the rest of a strip stays silent
+    halo_above=2,
+    halo_below=3,
+)
+
+_FIELDS = {True: _pack(**_LAYER, **_MEAN), False: _pack(**_LAYER, **_STRIPS)}
+
+#: Those of all engines.
+EVERY_FIELD = (*_FIELDS[True], *_FIELDS[False][len(_LAYER) :])
+
+
+def fields(engine):
+    """The Fields of a layer record."""
+    return _FIELDS[engine.exact_gain]
+
 
 #: Maps have at most this many rows and columns: coordinates of kernel taps take 7 bits.
 MAP_LIMIT = 120
@@ -92,26 +119,26 @@ def field_bits(engine):
         depth_last=element, tiles_last=(max(engine.channel_depth // engine.pe, 2) - 1).bit_length(),
         channels=channel + 1, out_base=(engine.spike_depth - 1).bit_length(),
         weight_base=(engine.weight_depth - 1).bit_length(), channel_base=channel,
-        mean_base=(engine.mean_depth - 1).bit_length(),
+        mean_base=(engine.mean_depth - 1).bit_length(), strip_jump=element,
+        strip_words=(engine.spike_depth - 1).bit_length(),
     )
-    return {field.name: min(field.bits, limits.get(field.name, 32)) for field in FIELDS}
+    return {field.name: min(field.bits, limits.get(field.name, 32)) for field in fields(engine)}
 
 
 def element_bits(engine):
-    """Bits of an element address: of a byte, or of a channel of a spike word."""
-    places = max(engine.simd * engine.lanes // 8, engine.simd)
-    return (engine.spike_depth * places - 1).bit_length()
+    """Bits of an element address: of a byte of the frame, or of a spike word."""
+    return (max(engine.spike_depth, 2 * engine.frame_depth) - 1).bit_length()
 
 
-def field_words():
+def field_words(engine):
     """16-bit words of the fields of a layer record."""
-    last = FIELDS[-1]
+    last = fields(engine)[-1]
     return last.word + -(-(last.shift + last.bits) // 16)
 
 
 def record_words(engine):
     """16-bit words of one layer record: the fields, then a gain or factor for each lane."""
-    return field_words() + engine.lanes
+    return field_words(engine) + engine.lanes
 
 
 def record_stride(engine):

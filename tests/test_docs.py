@@ -2,17 +2,20 @@
 
 import doctest
 import importlib.util
+import json
+import random
 import re
 from dataclasses import replace
 
 import pytest
 
-from sw.cycles import layer_cycles
-from sw.engine import ENGINES
-from sw.networks import digits
+from sw.cycles import cycles_per_frame, layer_cycles
+from sw.engine import ENGINES, Engine
+from sw.networks import cnv, digits, fashion_mnist
 from sw.program import Region
-from sw.protocol import Opcode, Status
-from sw.record import FIELDS, record_words
+from sw.protocol import INFO_BYTES, VERSION, Flags, Opcode, Status, encode_info
+from sw.record import EVERY_FIELD, record_words
+from tests.hw.support import play
 from tests.readme import PAGES, ROOT, anchors, blocks, commands, links, table
 
 README = (ROOT / "README.md").read_text()
@@ -28,7 +31,7 @@ def script(name):
     return module
 
 
-layer_record, results = script("layer_record"), script("results")
+layer_record, results, popcounts = map(script, ("layer_record", "results", "popcounts"))
 
 #: Commands of the system that the pages may use.
 SYSTEM = {"git", "cd", "."}
@@ -163,12 +166,43 @@ def test_layer_record_is_that_of_the_program():
     lambda fields: (*fields[:-1], replace(fields[-1], shift=1)),
 ])
 def test_stale_layer_record_is_noticed(change):
-    assert layer_record.render(ARCHITECTURE, change(FIELDS)) != ARCHITECTURE
+    assert layer_record.render(ARCHITECTURE, change(EVERY_FIELD)) != ARCHITECTURE
 
 
 def test_new_field_of_the_layer_record_needs_a_meaning():
     with pytest.raises(KeyError, match="novel"):
-        layer_record.render(ARCHITECTURE, (*FIELDS, replace(FIELDS[-1], name="novel")))
+        layer_record.render(ARCHITECTURE, (*EVERY_FIELD, replace(EVERY_FIELD[-1], name="novel")))
+
+
+@pytest.mark.parametrize("network, board", [
+    (fashion_mnist(), "icebreaker"), (cnv(), "ulx3s-85f"),
+], ids=lambda value: getattr(value, "name", value))
+def test_what_exact_gains_cost_is_what_the_page_says(network, board):
+    engine = ENGINES[board]
+    ahead = engine.stem is not None
+    exact, frozen = (cycles_per_frame(network, engine, gain, ahead) for gain in (True, False))
+    pattern = rf"{exact - frozen} of the {exact:,}( cycles)? of `{network.name}`"
+    assert re.search(pattern, ARCHITECTURE.replace("\n", " "))
+
+
+def test_popcounts_are_those_of_the_sources():
+    report = json.loads(popcounts.RESULTS.read_text())
+    assert report["source"] == popcounts.digest()
+    assert popcounts.render(ARCHITECTURE, report) == ARCHITECTURE
+    wrong = [{**report["popcounts"][0], "lut4": 1}, *report["popcounts"][1:]]
+    assert popcounts.render(ARCHITECTURE, {**report, "popcounts": wrong}) != ARCHITECTURE
+
+
+def test_popcounts_that_are_compared_count_alike():
+    """Each kind against the number of positions that agree, in Amaranth's simulator."""
+    rng = random.Random(3)
+    words = [(0, 0), (0, 0xFFFF), *((rng.getrandbits(16), rng.getrandbits(16)) for _ in range(50))]
+    for component, _ in popcounts.KINDS.values():
+        rows = play(
+            component(16), [dict(spikes=a, weights=b) for a, b in [*words, (0, 0)]], ["count"]
+        )
+        expected = [(~(a ^ b) & 0xFFFF).bit_count() for a, b in words]
+        assert [count for (count,) in rows[1:]] == expected
 
 
 def test_results_table_is_that_of_the_builds():
@@ -177,46 +211,118 @@ def test_results_table_is_that_of_the_builds():
     assert results.render(README, reports[1:]) != README
     for key in ("lut4", "frames_per_s"):
         assert results.render(README, [{**reports[0], key: 1}, *reports[1:]]) != README
+    assert results.render_layers(ARCHITECTURE, reports) == ARCHITECTURE
+    (cnv,) = (report for report in reports if report["model"] == "cnv")
+    other = {**cnv, "layers": cnv["layers"][1:]}
+    assert results.render_layers(ARCHITECTURE, [other]) != ARCHITECTURE
+
+
+def shown(engine):
+    """The cells of an engine's column, by parameter; of a stem core, what it has otherwise."""
+    cells = {}
+    for name, value in engine.to_dict().items():
+        if isinstance(value, dict):
+            cells[name] = ", ".join(f"`{key}` {size}" for key, size in engine.stem.sizes.items())
+        elif isinstance(value, tuple):
+            cells[name] = ", ".join(map(str, value))
+        elif isinstance(value, bool):
+            cells[name] = "yes" if value else "no"
+        else:
+            cells[name] = "none" if value is None else str(value)
+    return cells
 
 
 def test_engine_table_is_that_of_the_boards():
-    rows = table(ARCHITECTURE, "parameter", "icebreaker", "ulx3s-85f")
+    rows = table(ARCHITECTURE, "parameter", *ENGINES)
     names = [row[0].strip("`") for row in rows]
-    for column, board in ((1, "icebreaker"), (2, "ulx3s-85f")):
-        expected = {
-            name: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            for name, value in ENGINES[board].to_dict().items()
-        }
-        assert dict(zip(names, (row[column] for row in rows), strict=True)) == expected
+    for column, board in enumerate(ENGINES, 1):
+        assert dict(zip(names, (row[column] for row in rows), strict=True)) == shown(ENGINES[board])
+
+
+def test_columns_of_the_engine_table():
+    plain = Engine(
+        pe=4, simd=8, lanes=4, weight_depth=16, spike_depth=32, channel_depth=64, mean_depth=128,
+        layer_depth=2, leak_shifts=(1, 2), deep=True,
+    )
+    column = {
+        "pe": "4", "simd": "8", "lanes": "4", "pixels": "1", "weight_depth": "16",
+        "spike_depth": "32",
+        "channel_depth": "64", "mean_depth": "128", "frame_depth": "512", "units": "1",
+        "layer_depth": "2", "current_width": "16", "leak_shifts": "1, 2", "deep": "yes",
+        "stem": "none",
+    }
+    assert shown(plain) == column
+    stem = "`pe` 8, `units` 1, `weight_depth` 16, `channel_depth` 64, `mean_depth` 6"
+    cores = replace(plain, stem=plain.stem_core(pe=8, mean_depth=6))
+    assert shown(cores) == {**column, "stem": stem}
 
 
 def test_protocol_tables_are_those_of_the_port():
     regions = {row[0].strip("`"): int(row[1]) for row in table(PROTOCOL, "region", "number")}
     assert regions == {region.name: region.value for region in Region}
+    memories = [row[0].strip("`") for row in table(ARCHITECTURE, "region", "word")]
+    assert memories == [region.name for region in Region]
+    flags = {row[0].strip("`"): int(row[1]) for row in table(PROTOCOL, "flag", "value")}
+    assert flags == {flag.name: flag.value for flag in Flags}
     statuses = {row[0].strip("`"): row[1].strip("`") for row in table(PROTOCOL, "status")}
     assert statuses == {status.name: f"{status.value:02x}" for status in Status}
     rows = table(PROTOCOL, "command", "bytes")
     assert {row[0]: row[1][1:3] for row in rows} == {op.name: f"{op.value:02x}" for op in Opcode}
 
 
-@pytest.mark.parametrize("board", ENGINES)
+def test_info_is_laid_out_as_the_page_says():
+    """Every parameter at its place, in a two-core engine whose sizes all differ."""
+    (cell,) = (row[2] for row in table(PROTOCOL, "command", "bytes") if row[0] == "INFO")
+    engine = Engine(
+        pe=16, simd=64, lanes=8, units=2, layer_depth=5, current_width=17, leak_shifts=(0, 3),
+        deep=True, weight_depth=257, spike_depth=1024, frame_depth=259, channel_depth=260,
+        mean_depth=262,
+    )
+    engine = replace(engine, stem=engine.stem_core(
+        pe=4, units=1, weight_depth=263, channel_depth=264, mean_depth=265
+    ))
+    own, of_stem = cell.split("; then of the stem core")
+    values = [
+        *(("version", VERSION) if name == "version" else (name, getattr(engine, name))
+          for name in re.findall(r"`(\w+)` \d", own)),
+        *((name, getattr(engine.stem, name)) for name in re.findall(r"`(\w+)` \d", of_stem)),
+    ]
+    sizes = list(map(int, re.findall(r"`\w+` (\d)", cell)))
+    assert sum(sizes) == INFO_BYTES
+    expected = b"".join(
+        (0b1001 if name == "leak_shifts" else value).to_bytes(size, "little")
+        for (name, value), size in zip(values, sizes, strict=True)
+    )
+    assert encode_info(engine) == expected
+    assert f"`version` 1, which is {VERSION}," in cell
+
+
+@pytest.mark.parametrize("board", [name for name in ENGINES if ENGINES[name].exact_gain])
 def test_cycle_table_is_that_of_the_cycle_model(board):
     """The page's terms for the layers of a built-in network, by hand."""
     engine, network = ENGINES[board], digits()
-    pe, simd, lanes, groups = engine.pe, engine.simd, engine.lanes, engine.groups
-    conv, stem, readout = (
-        sum(map(int, re.findall(r"\d+", row[1])))
-        for row in table(ARCHITECTURE, "part", "cycles", "why")[4:]
-    )
-    head = record_words(engine) + 4
-    walks = [(64 * 32 // pe, 9), (64 * 64 // pe, 9 * 32 // simd), (16 * 64 // pe, 9 * 64 // simd),
-             (-(-10 // pe), 4 * 64)]
-    walks = [(tiles - 1) * max(words, groups) + words for tiles, words in walks]
-    gain = 19 * lanes
+    first = engine.stem or engine
+    pe, simd, units, lanes = engine.pe, engine.simd, engine.units, engine.lanes
+    terms = {
+        row[0]: sum(map(int, re.findall(r"\d+", row[1])))
+        for row in table(ARCHITECTURE, "part", "cycles", "why")
+    }
+    head = record_words(engine) + terms["setup"]
+    # Classes in sets of units, a group a plane.
+    planes = 8 * -(-10 // units)
+    tiles = -(-planes // (pe // units))
+    walks = [(64 * -(-32 // first.pe), 9), (64 * -(-64 // pe), 9 * -(-32 // simd)),
+             (16 * -(-64 // pe), 9 * -(-64 // simd)), (tiles, 4 * -(-64 // simd))]
+    groups = [first.pe // first.units, *[pe // units] * 3]
+    walks = [
+        (tiles - 1) * max(words, least) + words
+        for (tiles, words), least in zip(walks, groups, strict=True)
+    ]
+    gain, deep = terms["gain"] * lanes, terms["deep"] * engine.deep
     expected = [
-        head + walks[0] + stem + groups + lanes,
-        head + gain + walks[1] + conv + groups + lanes,
-        head + gain + walks[2] + conv + groups + lanes,
-        head + walks[3] + readout + groups,
+        head + walks[0] + terms["drain, stem"] + groups[0] + lanes,
+        head + gain + walks[1] + terms["drain, convolution"] + groups[1] + lanes + deep,
+        head + gain + walks[2] + terms["drain, convolution"] + groups[2] + lanes + deep,
+        head + walks[3] + terms["drain, readout"] + planes - (tiles - 1) * groups[3] + deep,
     ]
     assert [layer_cycles(network, i, engine) for i in range(4)] == expected

@@ -1,14 +1,16 @@
 """What the unit tests share: cycle-by-cycle stimulus, stalls, host writes, records, streams."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
+from hw.record import layer_layout
 from sw.engine import Engine
 from sw.program import Region
-from sw.record import FIELDS, field_bits, field_words, record_stride, record_words
+from sw.record import field_bits, field_words, fields, record_stride, record_words
 
 #: Share of cycles in which a side is willing.
 FLOWS, STALLS = 1.0, 0.5
@@ -16,17 +18,31 @@ FLOWS, STALLS = 1.0, 0.5
 #: Both kinds of input, as a decorator.
 with_and_without_gaps = pytest.mark.parametrize("willing", [FLOWS, STALLS], ids=["flow", "gaps"])
 
-DEPTHS = dict(weight_depth=1024, spike_depth=512, channel_depth=128, mean_depth=512)
+DEPTHS = dict(weight_depth=1024, spike_depth=512, channel_depth=256, mean_depth=512)
 SMALL = Engine(pe=4, simd=8, lanes=4, **DEPTHS)
 WIDE = Engine(pe=8, simd=16, lanes=2, current_width=18, **DEPTHS)
 LONG = Engine(pe=4, simd=8, lanes=16, **DEPTHS)
 PAIRS = Engine(pe=8, simd=16, lanes=4, units=2, **DEPTHS)
 FOURS = Engine(pe=16, simd=16, lanes=8, units=4, **DEPTHS)
 
+#: Their lanes are of several strips.
+STRIPS = replace(SMALL, pixels=2)
+PAIRS_OF_STRIPS = replace(PAIRS, pixels=2)
+FOUR_STRIPS = replace(FOURS, pixels=4)
+SINGLE_STEPS = replace(SMALL, pixels=4)
+
+#: Two cores: that of the stem has another folding and other memories.
+TWO = replace(
+    PAIRS, deep=True,
+    stem=PAIRS.stem_core(pe=4, units=1, weight_depth=64, channel_depth=32, mean_depth=256),
+)
+
 
 def shape(engine):
     """Short name of an engine in test names."""
-    return f"{engine.pe}x{engine.simd}x{engine.lanes}x{engine.units}"
+    name = f"{engine.pe}x{engine.simd}x{engine.lanes}x{engine.units}"
+    strips = f"-{engine.pixels}strips" * (engine.pixels > 1)
+    return f"{name}{strips}{'-deep' * engine.deep}{'-two' * (engine.stem is not None)}"
 
 
 def simulate(design, *testbenches):
@@ -81,7 +97,8 @@ def with_gaps(items, willing, after=0, seed=0, **silent):
 def tiles_with_gaps(tiles, apart, willing, after, seed=0):
     """Stimulus for tiles given as lists of operand dicts, and the cycle of each tile's last word.
 
-    Last words are at least ``apart`` cycles apart, no more than needed where nothing stalls.
+    Last words are at least ``apart`` cycles apart, no more than needed where nothing stalls. The
+    first word of a tile is its first, unless an operand says otherwise.
     """
     rng = random.Random(seed)
     noise = [word for tile in tiles for word in tile]
@@ -101,7 +118,7 @@ def tiles_with_gaps(tiles, apart, willing, after, seed=0):
                 wait()
             if last:
                 lasts.append(len(stimulus))
-            stimulus.append({**word, "valid": 1, "first": index == 0, "last": last})
+            stimulus.append({"first": index == 0, **word, "valid": 1, "last": last})
     for _ in range(after):
         wait()
     return stimulus, lasts
@@ -145,16 +162,25 @@ async def host_write(ctx, host, region, words, address=0):
 
 def records(program):
     """The layer records of a Program, read back from its words: (fields, gains) of each layer."""
-    engine = program.engine
-    widths, layers = field_bits(engine), []
-    for row in program.regions[Region.PROGRAM].reshape(-1, record_stride(engine)).tolist():
-        bits = sum(word << (16 * place) for place, word in enumerate(row))
-        fields = {
-            field.name: bits >> (16 * field.word + field.shift) & ((1 << widths[field.name]) - 1)
-            for field in FIELDS
-        }
-        layers.append((fields, row[field_words() : record_words(engine)]))
+    cores, layers = [(program.engine, Region.PROGRAM)], []
+    if program.engine.stem:
+        cores.insert(0, (program.engine.stem, Region.STEM_PROGRAM))
+    for core, region in cores:
+        widths = field_bits(core)
+        for row in program.regions[region].reshape(-1, record_stride(core)).tolist():
+            bits = sum(word << (16 * place) for place, word in enumerate(row))
+            values = {
+                field.name:
+                    bits >> (16 * field.word + field.shift) & ((1 << widths[field.name]) - 1)
+                for field in fields(core)
+            }
+            layers.append((values, row[field_words(core) : record_words(core)]))
     return layers
+
+
+def shared_fields(core, fields):
+    """Those ``fields`` of a record that all units of a core know."""
+    return {name: fields[name] for name in layer_layout(core).members}
 
 
 def source(stream, octets, willing, seed=1):

@@ -18,10 +18,13 @@ from sw.positions import Axis
 from sw.program import Region, compile_program
 from tests.hw.support import (
     FLOWS,
+    FOUR_STRIPS,
     FOURS,
     PAIRS,
     SMALL,
     STALLS,
+    STRIPS,
+    TWO,
     WIDE,
     difference,
     host_write,
@@ -30,10 +33,15 @@ from tests.hw.support import (
     play,
     records,
     shape,
+    shared_fields,
     simulate,
+    with_and_without_gaps,
     with_gaps,
 )
 from tests.support import random_image
+
+#: Of one unit, and of more: from a channel that the Writer passes, a cycle after it has come.
+MEAN_LATENCY = 2, 4
 
 KERNELS = [(kernel, stride) for kernel in (1, 3, 5) for stride in (1, 2)]
 
@@ -41,7 +49,7 @@ KERNELS = [(kernel, stride) for kernel in (1, 3, 5) for stride in (1, 2)]
 class WrittenMean(wiring.Component):
     """A Mean behind the Writer whose spikes it follows, as in the accelerator."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, region=Region.MEANS):
         self.engine = engine
         super().__init__({
             "layer": In(layer_layout(engine)),
@@ -51,7 +59,7 @@ class WrittenMean(wiring.Component):
             "host": In(HostWrite),
             "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
         })
-        self.mean, self.writer = Mean(engine), Writer(engine)
+        self.mean, self.writer = Mean(engine, region), Writer(engine)
 
     def elaborate(self, platform):
         m = Module()
@@ -63,7 +71,8 @@ class WrittenMean(wiring.Component):
             writer.valid.eq(self.valid), writer.spikes.eq(self.spikes),
             mean.passed.eq(writer.passed & self.layer.mean_next),
             mean.passed_spikes.eq(writer.passed_spikes),
-            mean.last_group.eq(writer.last_group), mean.last_column.eq(writer.last_column),
+            mean.last_group.eq(writer.last_group),
+            mean.column.eq(writer.column), mean.row.eq(writer.row),
             self.totals.eq(mean.totals),
         ]
         return m
@@ -108,22 +117,28 @@ def stimulus_of(engine, layer, spikes, willing):
                 words.append(word)
     items = [dict(valid=1, spikes=group, clear=0) for group in in_groups(words, engine.units)]
     clear = [dict(valid=0, clear=1, layer=layer)] * 2
-    return clear + with_gaps(items, willing, after=Mean(engine).latency)
+    return clear + with_gaps(items, willing, after=MEAN_LATENCY[engine.units > 1] + 1)
 
 
 def run(engine, image, maps, willing, table=None):
-    """Totals after each of several maps, each read ``latency`` cycles after its last channel."""
-    program = compile_program(image, engine)
-    (layer, _), *_ = records(program)
+    """Totals after each of several maps, ``latency`` cycles after its last channel passed."""
+    program, core = compile_program(image, engine), engine.core(0)
+    region = Region.STEM_MEANS if engine.stem else Region.MEANS
+    (fields, _), *_ = records(program)
+    layer = shared_fields(core, fields)
     stimulus, ends = [], []
     for spikes in maps:
-        stimulus += stimulus_of(engine, layer, spikes, willing)
+        stimulus += stimulus_of(core, layer, spikes, willing)
         ends.append(len(stimulus) - 1)
-    dut = WrittenMean(engine)
+    dut = WrittenMean(core, region)
+    assert dut.mean.latency == MEAN_LATENCY[core.units > 1]
 
     async def prepare(ctx):
-        words = program.regions[Region.MEANS] if table is None else table
-        await host_write(ctx, dut.host, Region.MEANS, words)
+        words = program.regions[region] if table is None else table
+        await host_write(ctx, dut.host, region, words)
+        if engine.stem:
+            # The other core has a table too.
+            await host_write(ctx, dut.host, Region.MEANS, [0x5555] * len(words))
 
     rows = play(dut, stimulus, ["totals"], prepare)
     return dut, [rows[end][0][: image.network.T] for end in ends]
@@ -160,7 +175,7 @@ def test_the_most_position_classes_there_are():
 
 
 @pytest.mark.parametrize("channels", [1, 4, 11])
-@pytest.mark.parametrize("engine", [SMALL, WIDE, PAIRS, FOURS], ids=shape)
+@pytest.mark.parametrize("engine", [SMALL, WIDE, PAIRS, FOURS, TWO], ids=shape)
 def test_channels_fill_tiles_or_not(engine, channels):
     image = random_image(network(3, 2, 6, 7, channels))
     maps = random_maps(image)
@@ -193,26 +208,36 @@ def test_a_moved_spike_is_noticed():
 
 
 def gains_of(engine, cases, table=None, exact=1):
-    """(gains, cycles busy) for each (totals, offset, shift, factors)."""
+    """(gains, cycles busy) for each (totals, offset, shift, factors).
+
+    Factors come as soon as they may, and one cycle later.
+    """
     dut, results = Gain(engine), []
 
     async def testbench(ctx):
         await host_write(ctx, dut.host, Region.SIGMOID, table or sigmoid_table())
         for totals, offset, shift, factors in cases:
-            ctx.set(dut.layer, dict(mean_shift=shift, mean_offset=offset & 0xFFFFFFFF))
+            ctx.set(dut.layer, dict(
+                mean_shift=shift, mean_offset=offset & 0xFFFFFFFF, exact_gain=exact,
+            ))
             ctx.set(dut.totals, totals)
+            busy = late = 0
             for factor in factors:
                 ctx.set(dut.load, 1)
                 ctx.set(dut.data, factor & 0xFFFF)
-                await ctx.tick()
+                while ctx.get(dut.busy):
+                    busy += 1
+                    await ctx.tick()
+                    ctx.set(dut.load, 0)
+                    ctx.set(dut.data, 0xBEEF)
+                # The next is fetched in the cycle in which busy has fallen; without, it is at hand.
+                for _ in range(exact + late):
+                    await ctx.tick()
+                if not exact:
+                    await ctx.tick()
+                late = exact - late
             ctx.set(dut.load, 0)
-            ctx.set(dut.start, exact)
             await ctx.tick()
-            ctx.set(dut.start, 0)
-            busy = 0
-            while ctx.get(dut.busy):
-                busy += 1
-                await ctx.tick()
             results.append((plain(ctx.get(dut.gains)), busy))
 
     simulate(dut, testbench)
@@ -240,7 +265,7 @@ def gain_cases(lanes):
 def test_gains_equal_the_model_after_its_cycles(engine):
     cases = gain_cases(engine.lanes)
     dut, results = gains_of(engine, cases)
-    expected = [(dut.model(*case), dut.cycles()) for case in cases]
+    expected = [(dut.model(*case), dut.cycles(exact=True)) for case in cases]
     assert difference(expected, results) is None
     assert {0, 255} < {gain for gains, _ in expected for gain in gains}
 
@@ -258,7 +283,26 @@ def test_gains_are_the_sigmoid_of_the_scaled_mean():
 def test_constant_gains_stay_as_they_were_loaded():
     gains = [0, 255, 256, 17]
     _, [(got, busy)] = gains_of(SMALL, [([1, 2, 3, 4], 0, 0, gains)], exact=0)
-    assert (got, busy) == (gains, 0)
+    assert (got, busy) == (gains, Gain(SMALL).cycles(exact=False))
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("engine", [STRIPS, FOUR_STRIPS], ids=shape)
+def test_an_engine_without_exact_gains_keeps_those_it_is_loaded_with(engine, willing):
+    dut, lanes, rng = Gain(engine), engine.lanes, random.Random(14)
+    assert not engine.exact_gain
+    loads = [256, 0, 255, 1, *(rng.randrange(257) for _ in range(3 * lanes - 4))]
+    stimulus = with_gaps([dict(load=1, data=gain) for gain in loads], willing, after=5, load=0)
+    rows = play(dut, stimulus, ["gains", "busy"])
+    expected, gains = [], [0] * lanes
+    for values in stimulus:
+        expected.append((gains, 0))
+        # Step 0 comes first: it has moved down when all steps have come.
+        gains = [*gains[1:], values["data"]] if values["load"] else gains
+    assert difference(expected, rows) is None
+    assert rows[-1] == (loads[-lanes:], 0)
+    # A gain more shows.
+    assert difference([expected[0], *expected], rows).startswith("entry")
 
 
 @pytest.mark.parametrize("change", ["table", "factor", "total", "offset"])

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,10 +11,13 @@ from sw.engine import Engine
 from tests.hw.support import (
     DEPTHS,
     FLOWS,
+    FOUR_STRIPS,
     FOURS,
     LONG,
     PAIRS,
+    SINGLE_STEPS,
     SMALL,
+    STRIPS,
     WIDE,
     arrivals,
     difference,
@@ -24,7 +28,10 @@ from tests.hw.support import (
     with_and_without_gaps,
 )
 
-ENGINES = [SMALL, WIDE, LONG, PAIRS, FOURS, Engine(pe=8, simd=32, lanes=1, **DEPTHS)]
+DEEP, DEEP_FOURS, DEEP_STRIPS = (replace(engine, deep=True) for engine in (SMALL, FOURS, STRIPS))
+ENGINES = [
+    SMALL, WIDE, LONG, PAIRS, FOURS, DEEP, DEEP_FOURS, Engine(pe=16, simd=32, lanes=1, **DEPTHS),
+]
 #: Sums of four bits: they wrap many times.
 NARROW = Engine(pe=4, simd=8, lanes=4, current_width=8, **DEPTHS)
 
@@ -61,6 +68,7 @@ def expected(dut, tiles, lasts):
 @pytest.mark.parametrize("engine", [*ENGINES, NARROW], ids=shape)
 def test_equals_its_model_at_its_latency(engine, willing):
     dut = Array(engine)
+    assert dut.latency == (6 if engine.deep else 3)
     tiles = random_tiles(engine, [12, 9, 1, 2, 3, engine.pe, 5, 1, 1])
     lasts, got = run(dut, tiles, willing)
     assert difference(expected(dut, tiles, lasts), got) is None
@@ -69,7 +77,7 @@ def test_equals_its_model_at_its_latency(engine, willing):
     assert (agreements >= 1 << dut.width) == (engine is NARROW)
 
 
-@pytest.mark.parametrize("engine", [SMALL, PAIRS], ids=shape)
+@pytest.mark.parametrize("engine", [SMALL, PAIRS, DEEP], ids=shape)
 @pytest.mark.parametrize("words", [1, 2, 4, 5, 11])
 def test_cycles_from_tile_to_tile(words, engine):
     dut = Array(engine)
@@ -80,8 +88,9 @@ def test_cycles_from_tile_to_tile(words, engine):
     assert difference(expected(dut, tiles, lasts), got) is None
 
 
-def test_counts_less_the_negative_weights_are_the_sum_of_weights_over_spikes():
-    engine, tiles = WIDE, random_tiles(WIDE, [3, 1, 6])
+@pytest.mark.parametrize("engine", [WIDE, DEEP_FOURS], ids=shape)
+def test_counts_less_the_negative_weights_are_the_sum_of_weights_over_spikes(engine):
+    tiles = random_tiles(engine, [3, 1, 6])
     dut, tile = Array(engine), tiles[2]
     counts = [row for _, row in run(dut, tiles, FLOWS)[1][-engine.pe :]]
     for p in range(engine.pe):
@@ -95,10 +104,71 @@ def test_counts_less_the_negative_weights_are_the_sum_of_weights_over_spikes():
             assert counts[p][t] - negative == total
 
 
+def run_of_strips(dut, tiles, turns, willing):
+    """As ``run``; the strips of turn n of ``turns``, a bit each, sum the words of part n."""
+    words = [
+        [dict(first=index == 0, active=active, spikes=spikes, weights=weights)
+         for active, part in zip(turns, tile, strict=True)
+         for index, (spikes, weights) in enumerate(part)]
+        for tile in tiles
+    ]
+    stimulus, lasts = tiles_with_gaps(words, dut.groups, willing, dut.latency + dut.groups + 3)
+    return lasts, one_by_one(arrivals(play(dut, stimulus, ["out_valid", "out"])))
+
+
+def expected_of_strips(dut, tiles, turns, lasts):
+    """Each strip's lanes have the counts of its own turn."""
+    turn_of = [
+        next(n for n, active in enumerate(turns) if active >> t // dut.steps & 1)
+        for t in range(dut.lanes)
+    ]
+    result = []
+    for tile, last in zip(tiles, lasts, strict=True):
+        counts = [dut.model(part) for part in tile]
+        for p in range(dut.pe):
+            lanes = [counts[turn][p][t] for t, turn in enumerate(turn_of)]
+            result.append((last + dut.latency + p // dut.units, lanes))
+    return result
+
+
+def random_parts(engine, turns):
+    """Tiles of random words, of another number in each turn."""
+    parts = iter(random_tiles(engine, [1, 2, 3, 1, 5, 4, 1, 1, 2, 7, 6, 3, 1, 4, 9, 2]))
+    return [[next(parts) for _ in turns] for _ in range(4)]
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize(
+    "engine, turns",
+    [(STRIPS, [0b11]), (STRIPS, [0b01, 0b10]), (DEEP_STRIPS, [0b10, 0b01]),
+     (SINGLE_STEPS, [1, 2, 4, 8]), (FOUR_STRIPS, [0b0110, 0b1001])],
+    ids=lambda value: shape(value) if isinstance(value, Engine) else str(value),
+)
+def test_strips_take_turns_at_the_words_of_a_tile(engine, turns, willing):
+    dut, tiles = Array(engine), random_parts(engine, turns)
+    lasts, got = run_of_strips(dut, tiles, turns, willing)
+    assert difference(expected_of_strips(dut, tiles, turns, lasts), got) is None
+    if len(turns) > 1:
+        # Strips in another order show.
+        assert difference(expected_of_strips(dut, tiles, turns[::-1], lasts), got)
+
+
+@pytest.mark.parametrize("lane, noticed", [(1, False), (2, True)])
+def test_a_flipped_spike_is_noticed_in_the_lanes_of_its_strip(lane, noticed):
+    """In the second strip's turn, whose lanes are the upper two."""
+    dut, turns = Array(STRIPS), [0b01, 0b10]
+    tiles = random_parts(STRIPS, turns)
+    lasts, got = run_of_strips(dut, tiles, turns, FLOWS)
+    spikes, weights = tiles[2][1][0]
+    tiles[2][1][0] = spikes ^ 1 << lane, weights
+    assert bool(difference(expected_of_strips(dut, tiles, turns, lasts), got)) == noticed
+
+
+@pytest.mark.parametrize("engine", [SMALL, DEEP], ids=shape)
 @pytest.mark.parametrize("operand", ["spikes", "weights"])
-def test_a_flipped_bit_is_noticed(operand):
-    dut = Array(SMALL)
-    tiles = random_tiles(SMALL, [5, 5, 6, 7])
+def test_a_flipped_bit_is_noticed(operand, engine):
+    dut = Array(engine)
+    tiles = random_tiles(engine, [5, 5, 6, 7])
     lasts, got = run(dut, tiles, FLOWS)
     spikes, weights = tiles[2][3]
     tiles[2][3] = (spikes ^ 1 << 9, weights) if operand == "spikes" else (spikes, weights ^ 1 << 9)
@@ -107,10 +177,11 @@ def test_a_flipped_bit_is_noticed(operand):
     )
 
 
-def test_tiles_closer_than_pe_cycles_are_noticed():
+@pytest.mark.parametrize("engine", [SMALL, DEEP], ids=shape)
+def test_tiles_closer_than_pe_cycles_are_noticed(engine):
     """The rule that a tile takes at least pe cycles is needed, and breaking it shows."""
-    dut = Array(SMALL)
-    tiles = random_tiles(SMALL, [1, 1, 1, 1])
+    dut = Array(engine)
+    tiles = random_tiles(engine, [1, 1, 1, 1])
     stimulus = [
         dict(valid=1, first=1, last=1, spikes=spikes, weights=weights)
         for ((spikes, weights),) in tiles

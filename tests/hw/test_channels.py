@@ -5,12 +5,17 @@ import random
 import pytest
 
 from hw.channels import Channels
-from sw.program import Region, channel_slot_bits
+from sw.packing import channel_slot_bits
+from sw.program import Region
+from sw.record import Kind
 from tests.hw.support import (
     FLOWS,
+    FOUR_STRIPS,
     FOURS,
     PAIRS,
     SMALL,
+    STRIPS,
+    TWO,
     WIDE,
     arrivals,
     difference,
@@ -34,7 +39,8 @@ def run(engine, layer, pixels, willing, before=0):
     dut, entries = Channels(engine), random_entries(engine)
     bits = 2 * channel_slot_bits(engine)
     tiles, pool = layer["tiles_last"] + 1, layer["pool"]
-    order = dut.model(tiles, pool, pixels)
+    strips = engine.pixels if layer.get("kind") == Kind.STEM else 1
+    order = dut.model(tiles, pool, pixels, strips)
     groups = len(order) // engine.units
     valid = dict(valid=1, clear=0)
     stimulus = [dict(valid=1, layer=layer)] * before
@@ -63,10 +69,24 @@ def test_equals_its_model_one_cycle_later(engine, tiles, pool, willing):
     assert len(got) == 3 * tiles * (4 if pool else 1) * engine.pe
 
 
+@with_and_without_gaps
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("pool", [0, 1])
+@pytest.mark.parametrize("tiles", [1, 3])
+@pytest.mark.parametrize("engine", [STRIPS, FOUR_STRIPS], ids=shape)
+def test_a_tile_of_a_stem_repeats_for_each_strip(engine, tiles, pool, kind, willing):
+    layer = dict(kind=kind, tiles_last=tiles - 1, pool=pool, channel_base=16)
+    expected, got = run(engine, layer, 3, willing)
+    assert difference(expected, got) is None
+    repeats = (4 if pool else 1) * (engine.pixels if kind == Kind.STEM else 1)
+    assert len(got) == 3 * tiles * repeats * engine.pe
+
+
 @pytest.mark.parametrize("before", [1, 5, 18])
-def test_clear_starts_a_layer_anew(before):
-    layer = dict(tiles_last=1, pool=1, channel_base=0)
-    expected, got = run(SMALL, layer, 2, FLOWS, before)
+@pytest.mark.parametrize("engine", [SMALL, STRIPS], ids=shape)
+def test_clear_starts_a_layer_anew(engine, before):
+    layer = dict(kind=Kind.STEM, tiles_last=1, pool=1, channel_base=0)
+    expected, got = run(engine, layer, 2, FLOWS, before)
     assert difference(expected, got) is None
 
 
@@ -75,6 +95,32 @@ def test_order_written_out():
     entries, pixel = random_entries(SMALL), [0, 1, 2, 3] * 4 + [4, 5, 6, 7] * 4
     _, got = run(SMALL, dict(tiles_last=1, pool=1, channel_base=0), 2, FLOWS)
     assert got == [entries[entry] for entry in pixel * 2]
+
+
+def test_order_of_strips_written_out():
+    """Two tiles of a pooled stem, two strips: each tile four times a strip."""
+    entries, pixel = random_entries(STRIPS), [0, 1, 2, 3] * 8 + [4, 5, 6, 7] * 8
+    layer = dict(kind=Kind.STEM, tiles_last=1, pool=1, channel_base=0)
+    _, got = run(STRIPS, layer, 2, FLOWS)
+    assert got == [entries[entry] for entry in pixel * 2]
+    # Of any other layer, a tile has its channels once.
+    _, other = run(STRIPS, {**layer, "kind": Kind.CONV}, 4, FLOWS)
+    assert difference(got, other).startswith("entry 16")
+
+
+def test_a_stem_core_has_its_own():
+    """What the host writes for one core does not reach the other."""
+    dut, entries = Channels(TWO.stem, Region.STEM_CHANNELS), random_entries(TWO.stem)
+
+    async def prepare(ctx):
+        words = [entry >> shift & 0xFFFF for entry in entries for shift in (0, 16)]
+        await host_write(ctx, dut.host, Region.STEM_CHANNELS, words)
+        await host_write(ctx, dut.host, Region.CHANNELS, [0x5555] * len(words))
+
+    layer = dict(tiles_last=1, pool=0, channel_base=0)
+    stimulus = [dict(clear=1, layer=layer)] + [dict(valid=1, clear=0)] * 8 + [dict(valid=0)]
+    rows = play(dut, stimulus, ["word"], prepare)
+    assert [word for ((word,),) in rows[1 + dut.latency :]] == entries[:8]
 
 
 def test_a_wrong_base_is_noticed():

@@ -90,7 +90,7 @@ async def load(host, program):
 async def infer(host, program, frame):
     """(logits, cycles) of a frame."""
     packed = program.pack_frame(frame.numpy())
-    protocol.check_status(await host.ask(protocol.encode_write(Region.SPIKES, 0, packed)))
+    protocol.check_status(await host.ask(protocol.encode_write(Region.FRAME, 0, packed)))
     last = len(NETWORK.layers) - 1
     cycles = protocol.decode_cycles(await host.ask(protocol.encode_run(0, last + 1), 4))
     address, count = program.boundary_words(last)

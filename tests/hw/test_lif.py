@@ -40,12 +40,23 @@ def equations(currents, bias, threshold, gains, tau, step_mask):
     return step_mask & sum((u >= threshold) << t for t, u in enumerate(steps))
 
 
-def random_channels(gains, tau, count=80, seed=0):
+def equations_of_strips(steps, currents, bias, threshold, gains, tau, step_mask):
+    """Spikes of all lanes of one channel: each ``steps`` of them in a row are by themselves."""
+    return sum(
+        equations(currents[first : first + steps], bias, threshold, gains[first : first + steps],
+                  tau, step_mask >> first) << first
+        for first in range(0, len(currents), steps)
+    )
+
+
+def random_channels(gains, tau, count=80, seed=0, steps=None):
     """(currents, bias, threshold); currents plus bias fit the width and reach both its ends.
 
-    Half of the thresholds are met exactly, or missed by one, at one of the steps.
+    Half of the thresholds are met exactly, or missed by one, at one of the steps, of each strip in
+    turn.
     """
     rng, lanes = random.Random(seed), len(gains)
+    steps = steps or lanes
     channels = [
         ([HIGH] * lanes, 0, MAX_THRESHOLD), ([LOW] * lanes, 0, 0), ([LOW] * lanes, 0, 1),
         ([HIGH - 5] * lanes, 5, HIGH), ([HIGH] * lanes, 0, HIGH), ([0] * lanes, 0, 0),
@@ -58,7 +69,9 @@ def random_channels(gains, tau, count=80, seed=0):
         bias = rng.randint(-scale, scale)
         threshold = rng.randint(0, 2 * scale)
         if number % 2:
-            reached = rng.choice(list(potentials(sums, 0, math.inf, gains, tau)))
+            first = number // 2 * steps % lanes
+            strip = slice(first, first + steps)
+            reached = rng.choice(list(potentials(sums[strip], 0, math.inf, gains[strip], tau)))
             threshold = max(0, reached + rng.randint(0, 1))
         # A current may leave the width as long as its sum with the bias does not.
         channels.append(([x - bias for x in sums], bias, min(threshold, MAX_THRESHOLD)))
@@ -113,6 +126,24 @@ def test_sixteen_steps_and_wide_currents():
     sent, got = run(dut, channels, gains, 2, 0xFFFF, FLOWS)
     spikes = [equations(*channel, gains, 0.75, 0xFFFF) for channel in channels]
     assert difference(expected(dut, sent, spikes), got) is None
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("tau, shifts", [(0.5, (1,)), (0.75, SHIFTS), (0.0, SHIFTS)])
+@pytest.mark.parametrize("lanes, steps", [(4, 1), (4, 2), (16, 4)])
+def test_each_strip_is_a_neuron_of_its_own(lanes, steps, tau, shifts, willing):
+    dut, gains = LIF(lanes, WIDTH, shifts, steps), random_gains(lanes, 5)
+    assert dut.latency == 2 + steps
+    channels = random_channels(gains, tau, steps=steps)
+    mask = random.Random(3).getrandbits(lanes) | 1 << lanes - 1
+    sent, got = run(dut, channels, gains, LEAKS[tau], mask, willing)
+    spikes = [equations_of_strips(steps, *channel, gains, tau, mask) for channel in channels]
+    assert difference(expected(dut, sent, spikes), got) is None
+    assert spikes == [dut.model(*channel, gains, LEAKS[tau], mask) for channel in channels]
+    if tau:
+        # A membrane that goes on from strip to strip shows.
+        spikes = [equations(*channel, gains, tau, mask) for channel in channels]
+        assert difference(expected(dut, sent, spikes), got)
 
 
 @pytest.mark.parametrize("mask", [0b0000, 0b0001, 0b0111, 0b1010])

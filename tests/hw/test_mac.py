@@ -6,7 +6,7 @@ import random
 import pytest
 
 from hw.mac import Mac
-from sw.formats import ACCUMULATOR_BITS
+from sw.formats import ACCUMULATOR_BITS, STEM_SHIFT
 from tests.hw.support import (
     FLOWS,
     arrivals,
@@ -16,6 +16,9 @@ from tests.hw.support import (
     tiles_with_gaps,
     with_and_without_gaps,
 )
+
+#: The widest currents: their accumulators have all the bits of the format. And narrow ones.
+WIDE, NARROW = ACCUMULATOR_BITS - STEM_SHIFT, 8
 
 
 def random_tiles(pe, lengths, seed=0):
@@ -38,50 +41,66 @@ def run(dut, tiles, willing):
 
 def expected(dut, tiles, lasts):
     return [
-        (last + dut.latency + p // dut.units, total)
+        (last + dut.latency + p // dut.units, current)
         for tile, last in zip(tiles, lasts, strict=True)
-        for p, total in enumerate(dut.model(tile))
+        for p, current in enumerate(dut.model(tile))
     ]
 
 
 @with_and_without_gaps
+@pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("pe, units", [(4, 1), (8, 1), (8, 2), (16, 4)])
-def test_equals_its_model_at_its_latency(pe, units, willing):
-    dut = Mac(pe, units)
+def test_equals_its_model_at_its_latency(pe, units, width, willing):
+    dut = Mac(pe, units, width)
+    assert dut.latency == 4
     tiles = random_tiles(pe, [9, 10, 1, 2, 3, pe, 30, 1, 1])
     lasts, got = run(dut, tiles, willing)
     assert difference(expected(dut, tiles, lasts), got) is None
+    # 4554 and -5100: they wrap where they do not fit.
+    ends = {WIDE: (4554, -5100), NARROW: (4554 - 18 * 256, -5100 + 20 * 256)}
+    assert (got[0][1], got[pe][1]) == ends[width]
+
+
+def test_currents_are_floored_sums_of_products():
+    """With whatever is beyond the width on top of them."""
+    dut, tiles = Mac(4, 1, NARROW), random_tiles(4, [1, 2, 40, 3])
+    currents = [current for _, current in run(dut, tiles, FLOWS)[1]]
+    for tile, number in itertools.product(range(4), range(4)):
+        total = 0
+        for operand, weights in tiles[tile]:
+            total += operand * weights[number]
+        got = currents[4 * tile + number]
+        assert (total // 64 - got) % 256 == 0 and -128 <= got <= 127
 
 
 def test_the_largest_sums_fit():
     """As many extreme products as the accumulator holds, 259 of 255 * 127 and 257 of 255 * -128."""
-    dut = Mac(4)
+    dut = Mac(4, 1, WIDE)
     tiles = random_tiles(4, [259, 257])
     lasts, got = run(dut, tiles, FLOWS)
     assert difference(expected(dut, tiles, lasts), got) is None
+    sums = [259 * 255 * 127, -257 * 255 * 128]
+    assert [got[0][1], got[4][1]] == [total >> STEM_SHIFT for total in sums]
     limit = 1 << ACCUMULATOR_BITS - 1
-    assert got[0][1] + 255 * 127 >= limit and got[4][1] - 255 * 128 < -limit
+    assert sums[0] + 255 * 127 >= limit and sums[1] - 255 * 128 < -limit
 
 
 @pytest.mark.parametrize("pe, units", [(4, 1), (16, 2)])
 @pytest.mark.parametrize("words", [1, 3, 4, 9])
 def test_cycles_from_tile_to_tile(words, pe, units):
-    dut = Mac(pe, units)
+    dut = Mac(pe, units, WIDE)
     _lasts, got = run(dut, random_tiles(pe, [words] * 4), FLOWS)
     starts = [cycle for cycle, _ in got[:: dut.pe]]
     assert {b - a for a, b in itertools.pairwise(starts)} == {dut.cycles(words)}
 
 
 @pytest.mark.parametrize("change", ["operand", "weight"])
-def test_a_change_by_one_is_noticed(change):
-    dut = Mac(4)
+def test_a_change_that_reaches_the_current_is_noticed(change):
+    dut = Mac(4, 1, WIDE)
     tiles = random_tiles(4, [4, 4, 6])
+    tiles[2][5] = 128, [64, 64, 64, 64]
     lasts, got = run(dut, tiles, FLOWS)
-    operand, weights = tiles[2][5]
-    if change == "operand":
-        tiles[2][5] = operand ^ 1, weights
-    else:
-        tiles[2][5] = operand, [*weights[:3], weights[3] ^ 1]
+    tiles[2][5] = (129, [64] * 4) if change == "operand" else (128, [64, 64, 64, 65])
     assert difference(expected(dut, tiles, lasts), got).startswith(
         "entry 8" if change == "operand" else "entry 11"
     )

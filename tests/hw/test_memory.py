@@ -13,7 +13,7 @@ from hw.accelerator import Accelerator
 from hw.memory import HostMemory, WeightMemory
 from hw.spikes import SpikeMemory
 from sw import protocol
-from sw.cycles import cycles_per_frame
+from sw.cycles import cycles_per_frame, layer_cycles
 from sw.engine import Engine
 from sw.formats import INDEX_LIMIT
 from sw.golden import IntegerNetwork
@@ -24,6 +24,7 @@ from tests.hw.support import (
     FLOWS,
     difference,
     host_write,
+    in_groups,
     play,
     simulate,
     sink,
@@ -33,14 +34,28 @@ from tests.hw.support import (
 )
 from tests.support import random_frames, random_image
 
-#: The narrow one is the sigmoid's.
+#: The narrow one is the sigmoid's; the widest are written 32 bits at a time.
 SHAPES = [(Region.SIGMOID, 8, 20), (Region.MEANS, 16, 37), (Region.CHANNELS, 64, 12),
-          (Region.WEIGHTS, 128, 9)]
+          (Region.WEIGHTS, 128, 9), (Region.STEM_WEIGHTS, 512, 5)]
+
+
+def parts(dut):
+    """Words of the host in a row."""
+    return max(dut.width // 16, 1)
 
 
 def random_words(dut, seed=0):
     rng = random.Random(seed)
-    return [rng.getrandbits(16) for _ in range(dut.depth * dut.banks)]
+    return [rng.getrandbits(16) for _ in range(dut.depth * parts(dut))]
+
+
+def rows_of(dut, words):
+    """Contents after the host has written ``words``."""
+    rows = []
+    for group in in_groups(words, parts(dut)):
+        row = sum(word << 16 * part for part, word in enumerate(group))
+        rows.append(row % 2**dut.width)
+    return rows
 
 
 def read_all(dut, words, willing, other=()):
@@ -59,7 +74,7 @@ def read_all(dut, words, willing, other=()):
 
 def expected(dut, words, stimulus):
     """A row appears ``latency`` cycles after its request and stays."""
-    contents, held = dut.model(words), [None] * dut.latency
+    contents, held = rows_of(dut, words), [None] * dut.latency
     for values in stimulus[: -dut.latency]:
         held.append(contents[values["address"]] if values["enable"] else held[-1])
     return held
@@ -75,33 +90,69 @@ def known(expected, got):
 @pytest.mark.parametrize("region, width, depth", SHAPES)
 def test_holds_what_the_host_wrote(kind, region, width, depth, willing):
     dut = kind(region, width, depth)
+    assert dut.latency == 1
     words = random_words(dut)
-    words[: dut.banks] = [0xFFFF] * dut.banks
+    words[: parts(dut)] = [0xFFFF] * parts(dut)
     stimulus, got = read_all(dut, words, willing)
     wanted = expected(dut, words, stimulus)
     assert difference(wanted, known(wanted, got)) is None
+    assert dut.model(words) == rows_of(dut, words)
 
 
-def test_writes_for_other_regions_are_ignored():
-    dut = HostMemory(Region.MEANS, 16, 8)
+@pytest.mark.parametrize("region, width", [(Region.MEANS, 16), (Region.STEM_WEIGHTS, 128)])
+def test_writes_for_other_regions_are_ignored(region, width):
+    dut = HostMemory(region, width, 8)
     words = random_words(dut)
-    others = [region for region in range(8) if region != Region.MEANS]
+    others = [other for other in range(16) if other != region]
     stimulus, got = read_all(dut, words, FLOWS, others)
     wanted = expected(dut, words, stimulus)
     assert difference(wanted, known(wanted, got)) is None
 
 
-def test_one_bank_changes_alone():
-    dut = HostMemory(Region.CHANNELS, 64, 4)
-    words = random_words(dut)
-
+def rows_after(dut, words, writes):
+    """All rows after ``words`` and then ``writes``: (region, address, words)."""
     async def prepare(ctx):
         await host_write(ctx, dut.host, dut.region, words)
-        await host_write(ctx, dut.host, dut.region, [0x1234], address=6)
+        for region, address, more in writes:
+            await host_write(ctx, dut.host, region, more, address)
 
-    rows = play(dut, [dict(enable=1, address=1), {}], ["data"], prepare)
-    words[6] = 0x1234
-    assert rows[1] == (dut.model(words)[1],)
+    stimulus = [dict(enable=1, address=row) for row in range(dut.depth)] + [dict(enable=0)]
+    return [row for (row,) in play(dut, stimulus, ["data"], prepare)][dut.latency :]
+
+
+# Of a row of 64 bits one part in four, of a row of 128 two in eight.
+@pytest.mark.parametrize("width, address, more", [
+    (64, 6, [0x1234]), (128, 10, [0x1234, 0x5678]), (128, 14, [0x1234, 0x5678]),
+])
+def test_one_bank_changes_alone(width, address, more):
+    dut = HostMemory(Region.CHANNELS, width, 4)
+    words = random_words(dut)
+    got = rows_after(dut, words, [(dut.region, address, more)])
+    words[address : address + len(more)] = more
+    assert difference(rows_of(dut, words), got) is None
+
+
+def test_a_low_half_waits_for_its_high_half():
+    """Alone it changes nothing, and writes elsewhere do not come between the two."""
+    dut = HostMemory(Region.WEIGHTS, 128, 3)
+    words = random_words(dut)
+    low, lower = (dut.region, 12, [0x1234]), (dut.region, 12, [0x4321])
+    high, elsewhere = (dut.region, 13, [0x5678]), (Region.MEANS, 12, [0xDEAD, 0xDEAD])
+    for writes in ([low], [low, elsewhere], [low, lower]):
+        assert difference(rows_of(dut, words), rows_after(dut, words, writes)) is None
+    for first, writes in (
+        (0x1234, [low, high]), (0x1234, [low, elsewhere, high]), (0x4321, [low, lower, high]),
+    ):
+        words[12:14] = first, 0x5678
+        assert difference(rows_of(dut, words), rows_after(dut, words, writes)) is None
+
+
+def test_a_high_half_with_another_low_half_is_noticed():
+    dut = HostMemory(Region.WEIGHTS, 128, 3)
+    words = random_words(dut)
+    writes = [(dut.region, 12, [0x1235]), (dut.region, 13, [0x5678])]
+    words[12:14] = 0x1234, 0x5678
+    assert difference(rows_of(dut, words), rows_after(dut, words, writes)).startswith("entry 1")
 
 
 def test_a_wrong_word_is_noticed():
@@ -167,52 +218,129 @@ NETWORK = Network(
     T=2,
 )
 ENGINE = Engine(
-    pe=4, simd=8, lanes=4, weight_depth=500, spike_depth=100, channel_depth=32, mean_depth=200,
-    layer_depth=4,
+    pe=4, simd=8, lanes=4, weight_depth=500, spike_depth=100, channel_depth=60, mean_depth=200,
+    frame_depth=50, layer_depth=4,
+)
+#: Memories of as many depths.
+TWO = replace(
+    ENGINE, spike_depth=128, layer_depth=3, deep=True,
+    stem=replace(ENGINE, spike_depth=128).stem_core(
+        pe=4, units=1, weight_depth=40, channel_depth=20, mean_depth=300
+    ),
 )
 
 
-def run_frame(ports, network=NETWORK, engine=ENGINE):
-    """(logits, cycles, counts) of a frame in a whole accelerator, loaded over its port."""
-    program = compile_program(random_image(network), engine)
-    frame = program.pack_frame(random_frames(network, 1)[0].numpy())
-    regions = {**program.regions, Region.SPIKES: frame}
-    commands = [protocol.encode_write(region, 0, data) for region, data in regions.items()]
-    last = len(network.layers) - 1
-    address, count = program.boundary_words(last)
-    commands += [protocol.encode_run(0, last + 1), protocol.encode_read(address, count)]
-    octets, cycles = b"".join(commands), cycles_per_frame(network, engine)
-    watched = len(octets) + 3 * len(regions) + cycles + 200
-    dut, counts, reply = Accelerator(engine), Counter(), []
+def run_commands(ports, engine, commands, replies, cycles):
+    """(data of the reply to each command, counts) of a whole accelerator.
 
+    replies: bytes of data after the status, for each command. cycles: of all runs.
+    """
+    octets = b"".join(commands)
+    watched = len(octets) + 2 * sum(replies) + 8 * len(commands) + cycles + 200
+    dut, counts, reply = Accelerator(engine), Counter(), []
     simulate(
         dut, source(dut.rx, octets, FLOWS), sink(dut.tx, reply, watched, FLOWS),
         collisions(ports, counts, watched),
     )
-    answers = bytes(reply[len(regions) :])
-    logits = program.unpack_boundary(last, protocol.decode_words(answers[5:]))
-    return logits.tolist(), protocol.decode_cycles(answers[:5]), counts
+    answers, rest = [], bytes(reply)
+    for size in replies:
+        answers.append(rest[: 1 + size])
+        rest = rest[1 + size :]
+    assert not rest
+    return answers, counts
+
+
+def run_frames(ports, network=NETWORK, engine=ENGINE, count=1):
+    """(logits of each frame, cycles of each, counts), loaded and run over the port."""
+    program = compile_program(random_image(network), engine)
+    frames = [program.pack_frame(frame) for frame in random_frames(network, count).numpy()]
+    last = len(network.layers) - 1
+    commands = [protocol.encode_write(r, 0, words) for r, words in program.regions.items()]
+    replies, cycles = [0] * len(commands), 0
+
+    def add(command, data=0):
+        commands.append(command)
+        replies.append(data)
+
+    if program.ahead:
+        add(protocol.encode_write(Region.FRAME, 0, frames[0]))
+        add(program.run_layer(0), 4)
+        cycles += layer_cycles(network, 0, engine)
+    places = []
+    for number in range(count):
+        side = number % 2 if program.ahead else 0
+        # A stem core is a frame ahead of the other.
+        frame = frames[(number + program.ahead) % count]
+        address, words = program.boundary_words(last, side)
+        places.append((len(commands) + 1, side))
+        add(protocol.encode_write(Region.FRAME, 0, frame))
+        add(program.run_network(side), 4)
+        add(protocol.encode_read(address, words), 2 * words)
+        cycles += cycles_per_frame(network, engine, ahead=program.ahead)
+    answers, counts = run_commands(ports, engine, commands, replies, cycles)
+    return (
+        [program.unpack_boundary(last, protocol.decode_words(answers[place + 1]), side).tolist()
+         for place, side in places],
+        [protocol.decode_cycles(answers[place]) for place, _ in places],
+        counts,
+    )
+
+
+def golden(network, count=1):
+    return IntegerNetwork(random_image(network))(random_frames(network, count)).tolist()
+
+
+def depths(core):
+    """Rows of the memories that every core has."""
+    return [
+        core.weight_depth, core.channel_depth, core.mean_depth,
+        core.layer_depth * record_stride(core),
+    ]
 
 
 def test_no_row_is_read_in_the_cycle_in_which_it_is_written(ports):
-    logits, cycles, counts = run_frame(ports)
-    golden = IntegerNetwork(random_image(NETWORK))(random_frames(NETWORK, 1))[0].tolist()
-    assert (logits, cycles) == (golden, cycles_per_frame(NETWORK, ENGINE))
-    depths = [100, 500, 32, 200, 2 * INDEX_LIMIT, ENGINE.layer_depth * record_stride(ENGINE)]
-    for depth in depths:
-        assert counts[depth, "read"] and counts[depth, "write"]
+    logits, cycles, counts = run_frames(ports)
+    assert logits == golden(NETWORK)
+    assert cycles == [cycles_per_frame(NETWORK, ENGINE)]
+    for depth in [ENGINE.spike_depth, ENGINE.frame_depth, 2 * INDEX_LIMIT, *depths(ENGINE)]:
+        assert counts[depth, "read"] and counts[depth, "write"], depth
         assert not counts[depth, "both"], depth
+
+
+def test_two_cores_at_once_never_meet_in_a_row(ports):
+    """Three frames: the stem's map goes to one side while the other core is on the other."""
+    logits, cycles, counts = run_frames(ports, NETWORK, TWO, count=3)
+    assert logits == golden(NETWORK, 3)
+    stem, *others = (layer_cycles(NETWORK, index, TWO) for index in range(4))
+    assert cycles == [max(stem, sum(others))] * 3
+    found = [TWO.spike_depth, TWO.frame_depth, 2 * INDEX_LIMIT, *depths(TWO), *depths(TWO.stem)]
+    assert len(set(found)) == len(found)
+    for depth in found:
+        assert counts[depth, "read"] and counts[depth, "write"], depth
+        assert not counts[depth, "both"], depth
+
+
+def test_a_stem_reads_no_spikes(ports):
+    """Its elements are bytes of the frame: words of the same address may be written meanwhile."""
+    program = compile_program(random_image(NETWORK), ENGINE)
+    commands = [protocol.encode_write(r, 0, words) for r, words in program.regions.items()]
+    replies = [0] * len(commands) + [4]
+    commands.append(program.run_layer(0))
+    cycles = layer_cycles(NETWORK, 0, ENGINE)
+    answers, counts = run_commands(ports, ENGINE, commands, replies, cycles)
+    assert protocol.decode_cycles(answers[-1]) == cycles
+    # A pixel is two tiles; the host writes word 0.
+    assert (counts[100, "write"], counts[100, "read"]) == (2 * 6 * 5 + 2, 0)
 
 
 #: One row, and timing at which a tap below the map would lie in the row now being written.
 FLAT = Network("flat", Shape(1, 1, 4), [Stem(17, kernel=1), Conv(4), Readout(3)], T=2)
-TIGHT = replace(ENGINE, pe=4, simd=16, lanes=2, spike_depth=16)
+TIGHT = replace(ENGINE, pe=4, simd=16, spike_depth=16)
 
 
-def test_taps_outside_the_map_read_nothing(ports):
-    logits, _, counts = run_frame(ports, FLAT, TIGHT)
-    golden = IntegerNetwork(random_image(FLAT))(random_frames(FLAT, 1))[0].tolist()
-    assert logits == golden
+def test_taps_outside_the_map_read_word_0(ports):
+    logits, _, counts = run_frames(ports, FLAT, TIGHT)
+    assert logits == golden(FLAT)
     assert not counts[16, "both"]
 
 
@@ -222,9 +350,9 @@ def test_a_collision_is_noticed(ports, row, both):
 
     async def testbench(ctx):
         for values in [
-            dict(enable=1, address=5, write_enable=0, write_address=5),
-            dict(enable=0, address=5, write_enable=1, write_address=5),
-            dict(enable=1, address=5, write_enable=1, write_address=row),
+            dict(enable=1, address=5, write_banks=0, write_address=5),
+            dict(enable=0, address=5, write_banks=3, write_address=5),
+            dict(enable=1, address=5, write_banks=3, write_address=row),
         ]:
             for name, value in values.items():
                 ctx.set(getattr(dut, name), value)

@@ -23,12 +23,14 @@ def random_channels(pe, lanes, windows):
     ]
 
 
-def run(dut, channels, enable, willing, before=()):
+def run(dut, channels, enable, willing, before=(), one_strip=None):
     """Arrivals, and the cycles of the channels; ``before`` go in ahead of a clear."""
-    def items(spikes):
-        return [dict(valid=1, spikes=value, enable=enable, clear=0) for value in spikes]
+    constant = dict(enable=enable, **({} if one_strip is None else dict(one_strip=one_strip)))
 
-    stimulus = [*items(before), dict(valid=0, enable=enable, clear=1)]
+    def items(spikes):
+        return [dict(valid=1, spikes=value, clear=0, **constant) for value in spikes]
+
+    stimulus = [*items(before), dict(valid=0, clear=1, **constant)]
     start = len(stimulus)
     stimulus += with_gaps(items(channels), willing, after=5)
     rows = play(dut, stimulus, ["out_valid", "out"])
@@ -36,11 +38,11 @@ def run(dut, channels, enable, willing, before=()):
     return sent, [(cycle, value) for cycle, value in arrivals(rows) if cycle >= start]
 
 
-def expected(dut, channels, enable, sent):
+def expected(dut, channels, enable, sent, one_strip=0):
     """Pooled channels come out in the cycle in which the window's last tile comes in."""
-    values = dut.model(channels, enable)
-    if enable:
-        sent = [cycle for i, cycle in enumerate(sent) if i // dut.groups % 4 == 3]
+    values = dut.model(channels, enable, one_strip)
+    together = (4 if enable else 1) * (dut.strips if one_strip else 1)
+    sent = [c for i, c in enumerate(sent) if i // dut.groups % together == together - 1]
     return [(cycle + dut.latency, value) for cycle, value in zip(sent, values, strict=True)]
 
 
@@ -63,11 +65,41 @@ def test_every_pixel_of_the_window_counts():
         assert [value for _, value in got] == [0b0100 * (p == place % 4) for p in range(4)]
 
 
+@with_and_without_gaps
+@pytest.mark.parametrize("one_strip", [0, 1])
+@pytest.mark.parametrize("enable", [0, 1])
+@pytest.mark.parametrize("groups, width, strips, steps", [(4, 4, 2, 2), (4, 8, 4, 1), (8, 8, 4, 2)])
+def test_strips_equal_its_model(groups, width, strips, steps, enable, one_strip, willing):
+    dut, channels = Pool(groups, width, strips, steps), random_channels(groups, width, 3 * strips)
+    sent, got = run(dut, channels, enable, willing, one_strip=one_strip)
+    assert difference(expected(dut, channels, enable, sent, one_strip), got) is None
+    assert len(got) == len(channels) // (4 if enable else 1) // (strips if one_strip else 1)
+
+
+@pytest.mark.parametrize("enable", [0, 1])
+def test_of_a_strip_its_own_lanes_count_alone(enable):
+    """A tile that fires everywhere, for one of four strips of two lanes; two channels a group."""
+    dut, windows = Pool(4, 16, 4, 2), 4 if enable else 1
+    strips = [0x0303, 0x0C0C, 0x3030, 0xC0C0]
+    for place in range(4 * windows):
+        tiles = [0xFFFF * (i == place) for i in range(4 * windows) for _ in range(4)]
+        _, got = run(dut, tiles, enable, FLOWS, one_strip=1)
+        assert [value for _, value in got] == [strips[place // windows]] * 4
+
+
 @pytest.mark.parametrize("before", [1, 4, 7, 13])
 def test_clear_starts_a_new_window(before):
     dut, channels = Pool(4, 4), random_channels(4, 4, 2)
     sent, got = run(dut, channels, 1, FLOWS, before=[0b1111] * before)
     assert difference(expected(dut, channels, 1, sent), got) is None
+
+
+@pytest.mark.parametrize("enable", [0, 1])
+@pytest.mark.parametrize("before", [3, 5, 17])
+def test_clear_starts_with_the_first_strip(before, enable):
+    dut, channels = Pool(4, 4, 2, 2), random_channels(4, 4, 4)
+    sent, got = run(dut, channels, enable, FLOWS, before=[0b1111] * before, one_strip=1)
+    assert difference(expected(dut, channels, enable, sent, 1), got) is None
 
 
 def test_a_changed_spike_is_noticed():
@@ -76,3 +108,13 @@ def test_a_changed_spike_is_noticed():
     sent, got = run(dut, channels, 1, FLOWS)
     channels[21] = 0b0001
     assert difference(expected(dut, channels, 1, sent), got).startswith("entry 5")
+
+
+@pytest.mark.parametrize("spike, noticed", [(0b1000, True), (0b0001, False)])
+def test_a_changed_spike_is_noticed_in_the_lanes_of_its_strip(spike, noticed):
+    """In a tile of the second strip, whose lanes are the upper two."""
+    dut, channels = Pool(4, 4, 2, 2), random_channels(4, 4, 1)
+    channels[13] = 0
+    sent, got = run(dut, channels, 0, FLOWS, one_strip=1)
+    channels[13] = spike
+    assert bool(difference(expected(dut, channels, 0, sent, 1), got)) == noticed

@@ -21,9 +21,11 @@ def counts(dut, pairs):
     return [count for (count,) in rows[dut.latency :]]
 
 
+@pytest.mark.parametrize("deep, latency", [(False, 1), (True, 3)], ids=["flat", "deep"])
 @pytest.mark.parametrize("simd", [8, 16, 32, 64])
-def test_equals_its_model_one_cycle_later(simd):
-    dut, pairs = Popcount(simd), operands(simd)
+def test_equals_its_model_at_its_latency(simd, deep, latency):
+    dut, pairs = Popcount(simd, deep), operands(simd)
+    assert dut.latency == latency
     expected = [dut.model(*pair) for pair in pairs]
     assert difference(expected, counts(dut, pairs)) is None
     assert expected[:4] == [simd, simd, 0, 0]
@@ -33,8 +35,9 @@ def test_equals_its_model_one_cycle_later(simd):
         assert count - sum(not weight for _, weight in bits) == total
 
 
-def test_a_flipped_weight_bit_is_noticed():
-    dut, pairs = Popcount(16), operands(16)
+@pytest.mark.parametrize("deep", [False, True], ids=["flat", "deep"])
+def test_a_flipped_weight_bit_is_noticed(deep):
+    dut, pairs = Popcount(16, deep), operands(16)
     expected = [dut.model(*pair) for pair in pairs]
     spikes, weights = pairs[20]
     pairs[20] = spikes, weights ^ 1 << 11

@@ -1,28 +1,40 @@
 """The walk over a layer program, against plain nested loops over the network's own layers."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from hw.array import Array
 from hw.channels import Channels
+from hw.lif import LIF
 from hw.mac import Mac
 from hw.memory import HostMemory
+from hw.readout import Readout as ReadoutUnit
 from hw.sequencer import Sequencer
 from hw.writer import Writer
+from sw import record as layer_record
 from sw.cycles import GAIN_STEP_CYCLES, layer_cycles
 from sw.engine import Engine
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.program import Region, compile_program
-from sw.record import FIELDS, field_bits
+from sw.record import field_bits, record_stride
+from sw.strips import strips
 from tests.hw.support import (
     DEPTHS,
+    FOUR_STRIPS,
     PAIRS,
+    PAIRS_OF_STRIPS,
+    SINGLE_STEPS,
     SMALL,
+    STRIPS,
+    TWO,
     WIDE,
     difference,
     host_write,
     records,
     shape,
+    shared_fields,
     simulate,
 )
 from tests.support import random_image
@@ -47,38 +59,62 @@ NETWORKS = [
             T=1, neuron="vanilla"),
 ]
 
+#: A stem that strides and pools under strips, and strips that a readout reads row by row.
+STRIP_NETWORKS = [
+    *NETWORKS[:4],
+    Network("strided", Shape(2, 20, 13), [
+        Stem(5, stride=2, pool=2), Conv(3, padding=0), Readout(5)], T=1),
+    Network("rows", Shape(3, 9, 5), [Stem(9, padding=0), Readout(3)], T=1, neuron="vanilla"),
+]
+
+
+def readout_groups(layer, engine):
+    """Groups of ``units`` channels of a readout: the eight planes of one set of classes each."""
+    return 8 * -(-layer.channels // engine.units)
+
+
 def operands(program, index, weight_base):
-    """(element or None outside the map, weight, inside, first, last) in the order of the walk."""
-    network, engine = program.network, program.engine
+    """(element or None outside the map, weight, inside, first, last, strip) in order of the walk.
+
+    An element of the stem is a byte of the frame, any other a word of the spike memory. There a map
+    has the rows of one strip, below those of its upper halo.
+    """
+    network, core = program.network, program.engine.core(index)
+    maps = [None, *strips(network, core), None]
+    cut, rows = maps[index], maps[index + 1] and maps[index + 1].rows
     layer, before = network.layers[index], network.shapes[index]
     base = program.boundaries[index - 1] if index else 0
-    pe, simd = engine.pe, engine.simd
-    tiles = -(-layer.channels // pe)
-    spike_words = -(-before.channels // simd)
+    spike_words = -(-before.channels // core.simd)
     if isinstance(layer, Readout):
-        count = before.height * before.width * spike_words * simd
+        tiles = -(-readout_groups(layer, core) * core.units // core.pe)
+        count = cut.rows * before.width * spike_words
         return [
-            (base * simd + i, weight_base + tile * count + i, 1, i == 0, i == count - 1)
-            for tile in range(tiles) for i in range(count)
+            (base + i, weight_base + (tile * core.pixels + strip) * count + i, 1, i == 0,
+             strip == core.pixels - 1 and i == count - 1, strip)
+            for tile in range(tiles) for strip in range(core.pixels) for i in range(count)
         ]
+    tiles = -(-layer.channels // core.pe)
     depth = before.channels if isinstance(layer, Stem) else spike_words
+    height, above = (cut.stored_rows, cut.above) if index else (before.height, 0)
+    # A stem takes the strips one by one; any other layer has them all in a word.
+    in_turn = core.pixels if index == 0 else 1
     out, kernel, result = layer.output_shape(before), layer.kernel, []
-    for y in range(out.height):
-        for x in range(out.width):
-            for tile in range(tiles):
-                for window in range(layer.pool**2):
-                    top = (y * layer.pool + window // layer.pool) * layer.stride - layer.padding
-                    left = (x * layer.pool + window % layer.pool) * layer.stride - layer.padding
-                    for step in range(kernel * kernel * depth):
-                        ky, kx, word = step // depth // kernel, step // depth % kernel, step % depth
-                        row, column = top + ky, left + kx
-                        inside = 0 <= row < before.height and 0 <= column < before.width
-                        element = base + (row * before.width + column) * depth + word
-                        size = kernel * kernel * depth
-                        result.append((
-                            element if inside else None, weight_base + tile * size + step,
-                            int(inside), step == 0, step == size - 1,
-                        ))
+    for y, x, tile, strip, window in itertools.product(
+        range(rows), range(out.width), range(tiles), range(in_turn), range(layer.pool**2)
+    ):
+        y_pixel = (strip * rows + y) * layer.pool + window // layer.pool
+        top = y_pixel * layer.stride - layer.padding + above
+        left = (x * layer.pool + window % layer.pool) * layer.stride - layer.padding
+        for step in range(kernel * kernel * depth):
+            ky, kx, word = step // depth // kernel, step // depth % kernel, step % depth
+            row, column = top + ky, left + kx
+            inside = 0 <= row < height and 0 <= column < before.width
+            element = base + (row * before.width + column) * depth + word
+            size = kernel * kernel * depth
+            result.append((
+                element if inside else None, weight_base + tile * size + step,
+                int(inside), step == 0, step == size - 1, strip,
+            ))
     return result
 
 
@@ -86,50 +122,69 @@ def walk(program):
     """The operands of every layer."""
     layers, weights = [], 0
     for index in range(len(program.network.layers)):
+        if index == 1 and program.engine.stem:
+            weights = 0
         layers.append(operands(program, index, weights))
         weights = layers[-1][-1][1] + 1
     return layers
 
 
-def drain(engine, layer):
+def drain(engine, index, layer):
     """Cycles from the last operand to the announcement of the last word, by the components."""
-    conv, neurons = isinstance(layer, Conv), 0 if isinstance(layer, Readout) else 2 + engine.lanes
-    sums = (Array if conv else Mac).latency + engine.groups - 1
-    return HostMemory.latency + sums + Channels.latency + neurons + Writer.latency
+    core = engine.core(index)
+    if isinstance(layer, Readout):
+        groups = readout_groups(layer, core) % core.groups or core.groups
+        behind = Array(core).latency + groups - 1 + ReadoutUnit.latency + 2
+    else:
+        sums = Mac.latency if isinstance(layer, Stem) else Array(core).latency
+        lif = LIF(core.lanes, core.current_width, core.leak_shifts, core.steps)
+        behind = sums + core.groups - 1 + Channels.latency + lif.latency + Writer(core).latency
+    return HostMemory.latency + behind
 
 
-def run(program, first=0, count=None, words=None, extra=0, limit=60_000):
-    """Operands of each layer, records at the clears, gains loaded, and the cycle counter.
+def core_of(program, stem=False):
+    """(engine, region, number of its first layer) of the core that has the stem, or the others."""
+    engine = program.engine
+    if engine.stem is None:
+        return engine, Region.PROGRAM, 0
+    return (engine.stem, Region.STEM_PROGRAM, 0) if stem else (engine, Region.PROGRAM, 1)
 
-    ``words`` replaces the program memory; the gain and the last word take ``extra`` cycles more.
+
+def run(program, first=0, count=None, words=None, extra=0, limit=60_000, stem=False):
+    """Operands of each layer, records at the clears, gains loaded, and the cycles it was busy.
+
+    ``words`` replaces the program memory; each gain and the last word take ``extra`` cycles more.
     """
-    engine, layers = program.engine, program.network.layers
-    expected = walk(program)
-    count = len(layers) - first if count is None else count
-    dut = Sequencer(engine)
+    layers, expected = program.network.layers, walk(program)
+    core, region, start = core_of(program, stem)
+    count = len(layers) - start - first if count is None else count
+    dut = Sequencer(core, region)
     seen, fields, loads, result = [], [], [], {}
-    gain_cycles = GAIN_STEP_CYCLES * engine.lanes + extra
 
     async def testbench(ctx):
-        await host_write(ctx, dut.host, Region.PROGRAM,
-                         program.regions[Region.PROGRAM] if words is None else words)
+        for other in (Region.PROGRAM, Region.STEM_PROGRAM):
+            if other in program.regions:
+                await host_write(ctx, dut.host, other,
+                                 program.regions[other] if words is None else words)
         ctx.set(dut.first, first)
         ctx.set(dut.count, count)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        gain_left = written_in = 0
-        for _ in range(limit):
-            if not ctx.get(dut.busy):
-                break
-            ctx.set(dut.gain_busy, gain_left > 0)
-            gain_left = max(gain_left - 1, 0)
+        # Only heard at the start.
+        ctx.set(dut.first, 77)
+        ctx.set(dut.count, 99)
+        gain_left = written_in = cycles = 0
+        while cycles < limit and ctx.get(dut.busy):
             ctx.set(dut.written, written_in == 1)
             written_in = max(written_in - 1, 0)
             if ctx.get(dut.gain_load):
+                assert not gain_left
                 loads.append(ctx.get(dut.gain_data))
-            if ctx.get(dut.gain_start):
-                gain_left = gain_cycles
+                gain_left = ctx.get(dut.layer.exact_gain) * (GAIN_STEP_CYCLES + extra)
+            ctx.set(dut.gain_busy, gain_left > 0)
+            if gain_left or ctx.get(dut.clear):
+                assert ctx.get(dut.opening) == (first + len(seen) == 0)
             if ctx.get(dut.clear):
                 seen.append([])
                 fields.append(ctx.get(dut.layer))
@@ -138,17 +193,38 @@ def run(program, first=0, count=None, words=None, extra=0, limit=60_000):
                 seen[-1].append((
                     ctx.get(dut.element) if inside else None, ctx.get(dut.weight), inside,
                     bool(ctx.get(dut.first_element)), bool(ctx.get(dut.last_element)),
+                    ctx.get(dut.strip) if core.pixels > 1 else 0,
                 ))
-                index = first + len(seen) - 1
+                index = start + first + len(seen) - 1
                 assert ctx.get(dut.layer) == fields[-1]
                 if len(seen[-1]) == len(expected[index]):
-                    written_in = drain(engine, layers[index]) + extra
+                    written_in = drain(program.engine, index, layers[index]) + extra
+            gain_left = max(gain_left - 1, 0)
             await ctx.tick()
-        result["cycles"] = ctx.get(dut.cycles)
+            cycles += 1
+        result["cycles"] = cycles
 
     simulate(dut, testbench)
-    fields = [{field.name: record[field.name] for field in FIELDS} for record in fields]
+    fields = [shared_fields(core, record) for record in fields]
     return seen, fields, loads, result["cycles"]
+
+
+def check(program, **options):
+    """All layers of a core, against the loops above, the records and the cycle model."""
+    network, engine = program.network, program.engine
+    _, _, start = core_of(program, options.get("stem", False))
+    seen, fields, loads, cycles = run(program, **options)
+    numbers = range(start, start + len(seen))
+    wanted, kept = walk(program), [records(program)[index] for index in numbers]
+    for index, got in zip(numbers, seen, strict=True):
+        assert difference(wanted[index], got) is None, network.layer_name(index)
+    assert [shared_fields(engine.core(start), record) for record, _ in kept] == fields
+    # The start only tells where the walk begins.
+    assert {field.name for field in layer_record.fields(engine)} - set(fields[0]) == {"start"}
+    assert [gain for _, gains in kept for gain in gains] == loads
+    exact = network.neuron == "agmm" and engine.exact_gain
+    assert cycles == sum(layer_cycles(network, index, engine, exact) for index in numbers)
+    return list(numbers)
 
 
 @pytest.mark.parametrize(
@@ -160,16 +236,30 @@ def run(program, first=0, count=None, words=None, extra=0, limit=60_000):
 )
 def test_operands_records_and_cycles(network, engine):
     program = compile_program(random_image(network), engine)
-    seen, fields, loads, cycles = run(program)
-    for index, expected in enumerate(walk(program)):
-        assert difference(expected, seen[index]) is None, network.layer_name(index)
-    assert [record for record, _ in records(program)] == fields
-    assert [gain for _, gains in records(program) for gain in gains] == loads
-    exact = network.neuron == "agmm"
-    assert cycles == sum(
-        layer_cycles(network, index, engine, exact) for index in range(len(network.layers))
-    )
-    assert len(seen) == len(network.layers)
+    assert check(program) == list(range(len(network.layers)))
+
+
+@pytest.mark.parametrize(
+    "network, engine",
+    [*((network, STRIPS) for network in STRIP_NETWORKS),
+     *((network, PAIRS_OF_STRIPS) for network in STRIP_NETWORKS[:2]),
+     *((network, FOUR_STRIPS) for network in STRIP_NETWORKS),
+     *((network, SINGLE_STEPS) for network in STRIP_NETWORKS if network.T == 1)],
+    ids=lambda value: value.name if isinstance(value, Network) else shape(value),
+)
+def test_strips(network, engine):
+    program = compile_program(random_image(network, gain="frozen"), engine)
+    assert check(program) == list(range(len(network.layers)))
+    turns = [{operand[-1] for operand in layer} for layer in walk(program)]
+    every = set(range(engine.pixels))
+    assert turns == [every, *[{0}] * (len(turns) - 2), every]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+def test_two_cores_share_the_layers(network):
+    program = compile_program(random_image(network), TWO)
+    assert check(program, stem=True, count=1) == [0]
+    assert check(program) == list(range(1, len(network.layers)))
 
 
 @pytest.mark.parametrize("first, count", [(0, 1), (1, 2), (3, 1), (4, 1)])
@@ -185,8 +275,8 @@ def test_waits_for_the_gain_and_for_the_last_word():
     network = NETWORKS[1]
     program = compile_program(random_image(network), SMALL)
     cycles, late = (run(program, extra=extra)[3] for extra in (0, 7))
-    # One layer has an exact gain, all three write a last word.
-    assert late - cycles == 4 * 7
+    # One layer has an exact gain, of four steps; all three write a last word.
+    assert late - cycles == 7 * 7
 
 
 def test_weight_addresses_are_those_of_the_packed_weights():
@@ -209,17 +299,65 @@ def test_weight_addresses_are_those_of_the_packed_weights():
                         assert bit == weights[channel, source, ky, kx]
 
 
+@pytest.mark.parametrize("engine", [SMALL, PAIRS], ids=shape)
+def test_weight_addresses_are_those_of_the_planes_of_a_readout(engine):
+    """Sets of ``units`` classes, of each the planes, the heaviest first."""
+    network = NETWORKS[2]
+    image = random_image(network)
+    program = compile_program(image, engine)
+    simd, pe, units = engine.simd, engine.pe, engine.units
+    bits = np.unpackbits(program.regions[Region.WEIGHTS].view(np.uint8), bitorder="little")
+    words = bits.reshape(-1, pe, simd)
+    # 11 classes of 9 channels of 1 x 2 pixels.
+    weights = image.layers[3].weights.reshape(11, 9, 2)
+    base, depth = walk(program)[3][0][1], -(-9 // simd)
+    seen = set()
+    for number in range(8 * -(-11 // units) * units):
+        sets, plane, unit = number // units // 8, number // units % 8, number % units
+        label = sets * units + unit
+        if label >= 11:
+            continue
+        for pixel in range(2):
+            for channel in range(9):
+                address = (number // pe * 2 + pixel) * depth + channel // simd
+                bit = words[base + address, number % pe, channel % simd]
+                weight = int(weights[label, channel, pixel])
+                assert bit == weight + 128 >> 7 - plane & 1
+                seen.add(base + address)
+    assert seen <= {weight for _, weight, *_ in walk(program)[3]}
+
+
+def wrong_walk(program, index, name):
+    """Operands of one layer with the lowest bit of a field of its record flipped."""
+    words, engine = program.regions[Region.PROGRAM].copy(), program.engine
+    field = next(field for field in layer_record.fields(engine) if field.name == name)
+    assert field_bits(engine)[name] > 0
+    words[index * record_stride(engine) + field.word] ^= 1 << field.shift
+    # A wrong layer may never come to its end.
+    seen, *_ = run(program, first=index, count=1, words=words, limit=3000)
+    return seen[0]
+
+
 @pytest.mark.parametrize("name", [
     "start", "row_jump", "x_step", "y_step", "stride", "padding", "in_width", "kernel_last",
     "depth_last", "tiles_last", "out_width_last", "weight_base", "pool",
 ])
 def test_a_wrong_field_is_noticed(name):
-    network = NETWORKS[0]
-    program = compile_program(random_image(network), SMALL)
-    words = program.regions[Region.PROGRAM].copy()
-    field = next(field for field in FIELDS if field.name == name)
-    assert field_bits(SMALL)[name] > 0
-    words[field.word] ^= 1 << field.shift
-    # A wrong stem may never come to its end.
-    seen, *_ = run(program, count=1, words=words, limit=3000)
-    assert difference(walk(program)[0], seen[0])
+    program = compile_program(random_image(NETWORKS[0]), SMALL)
+    assert difference(walk(program)[0], wrong_walk(program, 0, name))
+
+
+@pytest.mark.parametrize("name", ["start", "in_width", "depth_last", "tiles_last", "weight_base"])
+def test_a_wrong_field_of_a_readout_is_noticed(name):
+    program = compile_program(random_image(NETWORKS[0]), SMALL)
+    assert difference(walk(program)[4], wrong_walk(program, 4, name))
+
+
+@pytest.mark.parametrize("index, name", [
+    (0, "start"), (0, "strip_jump"), (0, "strip_rows"), (0, "in_height"), (0, "out_height_last"),
+    (0, "kind"), (1, "start"), (1, "padding"), (2, "out_height_last"), (4, "in_width"),
+    (4, "depth_last"), (4, "kind"),
+])
+def test_a_wrong_field_of_strips_is_noticed(index, name):
+    program = compile_program(random_image(STRIP_NETWORKS[0], gain="frozen"), STRIPS)
+    assert difference(walk(program)[index], wrong_walk(program, index, name))

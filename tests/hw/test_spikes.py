@@ -17,7 +17,8 @@ from tests.hw.support import (
     with_gaps,
 )
 
-SHAPES = [(32, 12), (64, 7), (128, 5)]
+#: The deepest are a memory of 256 or 512 rows and one for the rest.
+SHAPES = [(32, 12), (64, 7), (128, 5), (32, 300), (64, 768)]
 
 
 def random_rows(width, depth):
@@ -49,6 +50,8 @@ async def host_read(ctx, dut, addresses):
         await ctx.tick()
         ctx.set(dut.host_read.enable, 0)
         words.append(ctx.get(dut.host_read.data))
+        # Nobody reads: whatever the addresses are, and whichever memory they are in.
+        ctx.set(dut.address, random.Random(address).randrange(dut.depth))
         await ctx.tick()
         ctx.set(dut.host_read.address, address ^ 1)
         assert ctx.get(dut.host_read.data) == words[-1]
@@ -62,7 +65,7 @@ def test_engine_reads_what_the_host_wrote(width, depth, willing):
 
     async def prepare(ctx):
         await host_write(ctx, dut.host, Region.SPIKES, split(rows, width))
-        for region in set(range(8)) - {Region.SPIKES}:
+        for region in set(range(16)) - {Region.SPIKES}:
             await host_write(ctx, dut.host, region, [0xDEAD] * 8)
 
     wanted, got = engine_reads(dut, rows, willing, prepare)
@@ -78,9 +81,9 @@ def test_host_and_engine_read_what_the_engine_wrote(width, depth):
         for address in random.Random(3).sample(range(depth), depth):
             ctx.set(dut.write_address, address)
             ctx.set(dut.write_data, rows[address])
-            ctx.set(dut.write_enable, 1)
+            ctx.set(dut.write_banks, -1)
             await ctx.tick()
-        ctx.set(dut.write_enable, 0)
+        ctx.set(dut.write_banks, 0)
         order = random.Random(4).sample(range(len(words)), len(words))
         got = await host_read(ctx, dut, order)
         assert difference([words[address] for address in order], got) is None
@@ -105,6 +108,15 @@ def test_one_16_bit_word_changes_alone():
     simulate(dut, testbench)
 
 
+def test_the_engine_writes_some_banks_alone():
+    dut = SpikeMemory(64, 4)
+    stimulus = [
+        dict(write_banks=banks, write_address=2, write_data=0x0004_0003_0002_0001 << 4 * index)
+        for index, banks in enumerate((0b1111, 0b0101, 0b1000, 0b0000))
+    ] + [dict(write_banks=0, enable=1, address=2), dict(enable=0)]
+    assert play(dut, stimulus, ["data"])[-1] == (0x0400_0030_0002_0010,)
+
+
 def test_engine_may_read_one_row_while_it_writes_another():
     dut, rows = SpikeMemory(32, 8), random_rows(32, 8)
 
@@ -112,8 +124,8 @@ def test_engine_may_read_one_row_while_it_writes_another():
         await host_write(ctx, dut.host, Region.SPIKES, split(rows, 32))
 
     stimulus = [
-        dict(enable=1, address=n, write_enable=1, write_address=(n + 4) % 8, write_data=n)
+        dict(enable=1, address=n, write_banks=3, write_address=(n + 4) % 8, write_data=n)
         for n in range(4)
-    ] + [dict(enable=1, address=n, write_enable=0) for n in (4, 5, 6, 7, 0)]
+    ] + [dict(enable=1, address=n, write_banks=0) for n in (4, 5, 6, 7, 0)]
     got = [value for (value,) in play(dut, stimulus, ["data"], prepare)]
     assert got[1:] == [*rows[:4], 0, 1, 2, 3]

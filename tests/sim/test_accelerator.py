@@ -1,5 +1,6 @@
 """The whole accelerator, as Verilog, against the golden model: every boundary, every cycle."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ from sim.run import make_plan, simulate
 from sw.engine import Engine
 from sw.golden import IntegerNetwork
 from sw.layers import Conv, Network, Readout, Shape, Stem
+from sw.program import Region
+from sw.record import fields, record_stride
 from tests.support import random_frames, random_image
 
 SMALL = Engine(
@@ -20,9 +23,17 @@ WIDE = Engine(
     pe=8, simd=32, lanes=8, weight_depth=1024, spike_depth=512, channel_depth=256, mean_depth=1024,
     current_width=18,
 )
-#: Two channels and four at once behind the array.
+#: Two channels and four at once behind the array, the latter with its longer pipeline.
 PAIRS = replace(SMALL, pe=8, units=2)
-FOURS = replace(WIDE, pe=16, units=4)
+FOURS = replace(WIDE, pe=16, units=4, deep=True)
+#: A core of its own for the stem, with another folding.
+TWO = replace(PAIRS, simd=32, deep=True)
+TWO = replace(
+    TWO, stem=TWO.stem_core(pe=16, units=2, weight_depth=256, channel_depth=64, mean_depth=2048)
+)
+#: Maps cut into strips, of two time steps and of one.
+STRIPS = replace(SMALL, pixels=2)
+FOUR = replace(SMALL, pixels=4)
 
 PLAIN = Network("plain", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(20), Readout(10)])
 NETWORKS = {
@@ -52,13 +63,39 @@ NETWORKS = {
     "no leak left": (PLAIN.replace(tau=0.0, T=1), "exact"),
 }
 
+#: For engines with strips: heights that these do not divide, and kernels that reach into others.
+TALL = {
+    "plain": PLAIN.replace(input=Shape(1, 7, 6)),
+    "vanilla, slow leak": PLAIN.replace(input=Shape(1, 7, 5), neuron="vanilla", tau=0.875),
+    "large and small kernels": Network(
+        "kernels", Shape(1, 15, 9),
+        [Stem(8, kernel=5, pool=2), Conv(17, kernel=5), Conv(6, kernel=1), Conv(4, padding=0),
+         Readout(5)],
+        tau=0.75,
+    ),
+    "strides, colour, several words a pixel": Network(
+        "strides", Shape(3, 19, 5),
+        [Stem(20, stride=2), Conv(18, kernel=5, stride=2, padding=1), Conv(40), Readout(7)],
+    ),
+    "no padding": Network(
+        "bare", Shape(1, 17, 12),
+        [Stem(8, padding=0), Conv(6, kernel=5, padding=0), Conv(9, kernel=5, padding=1),
+         Readout(3)],
+    ),
+}
 
-def differences(image, golden_image, engine, frames=2, simulator="verilator"):
+
+def run(image, golden_image, engine, frames=2, simulator="verilator"):
+    """(plan, result)."""
     pictures = random_frames(image.network, frames).numpy()
     plan = make_plan(image, IntegerNetwork(golden_image), pictures, engine)
     result = simulate(plan, simulator)
     assert result["frames"] == frames
-    return result["differences"]
+    return plan, result
+
+
+def differences(*arguments, **options):
+    return run(*arguments, **options)[1]["differences"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -81,16 +118,59 @@ def test_two_channels_at_once_equal_golden(name):
     assert differences(image, image, PAIRS) == []
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_two_cores_equal_golden(name):
+    """Layer by layer, then with the stem a frame ahead of the rest, on both sides in turn."""
+    network, gain = NETWORKS[name]
+    image = random_image(network, gain=gain)
+    plan, result = run(image, image, TWO, frames=3)
+    assert result["differences"] == []
+    assert plan.program.ahead
+    assert result["cycles_per_frame"] == max(plan.cycles[0], sum(plan.cycles[1:]))
+
+
+def test_two_cores_take_turns_where_the_next_map_has_no_room():
+    large = Network("large", Shape(1, 16, 17), [Stem(12), Conv(9, pool=2), Readout(3)])
+    image = random_image(large)
+    plan, result = run(image, image, TWO)
+    assert result["differences"] == []
+    assert not plan.program.ahead
+    assert result["cycles_per_frame"] == sum(plan.cycles)
+
+
+def tall_image(name, engine):
+    return random_image(TALL[name].replace(T=engine.steps), gain="frozen")
+
+
+@pytest.mark.parametrize("name", TALL)
+@pytest.mark.parametrize("engine", [STRIPS, FOUR], ids=["two strips", "four strips"])
+def test_strips_equal_golden(engine, name):
+    image = tall_image(name, engine)
+    assert differences(image, image, engine) == []
+
+
+def test_fewer_steps_than_a_strip_has_lanes_equal_golden():
+    image = random_image(TALL["plain"].replace(T=1), gain="frozen")
+    assert differences(image, image, STRIPS) == []
+
+
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus is a system package")
-def test_icarus_equals_golden():
-    image = random_image(PLAIN)
-    assert differences(image, image, SMALL, frames=1, simulator="icarus") == []
+@pytest.mark.parametrize("engine", [SMALL, TWO, FOUR], ids=["small", "two", "four strips"])
+def test_icarus_equals_golden(engine):
+    image = random_image(PLAIN) if engine.exact_gain else tall_image("plain", engine)
+    assert differences(image, image, engine, frames=1, simulator="icarus") == []
 
 
 def with_layer(image, index, **changes):
     layers = list(image.layers)
     layers[index] = replace(layers[index], **changes)
     return replace(image, layers=tuple(layers))
+
+
+def wrong_stem_weight(image):
+    weights = image.layers[0].weights.copy()
+    weights[5, 0, 1, 1] = -128 if weights[5, 0, 1, 1] > 0 else 127
+    return with_layer(image, 0, weights=weights)
 
 
 def flipped_weight(image):
@@ -120,3 +200,50 @@ def test_the_comparison_sees_one_wrong_value(corrupt):
     assert found, f"{corrupt.__name__} went unnoticed"
     # What lies before the corrupted layer still agrees.
     assert all("stem0" not in line for line in found)
+
+
+@pytest.mark.parametrize("engine, name, corrupt", [
+    (STRIPS, "plain", flipped_weight), (STRIPS, "plain", shifted_threshold),
+    (FOUR, "plain", wrong_stem_weight), (FOUR, "large and small kernels", flipped_weight),
+    (FOUR, "vanilla, slow leak", shifted_threshold),
+])
+def test_the_comparison_sees_one_wrong_value_in_strips(engine, name, corrupt):
+    image = tall_image(name, engine)
+    found = differences(corrupt(image), image, engine, frames=12)
+    assert found, f"{corrupt.__name__} went unnoticed"
+    assert any("stem0" in line for line in found) == (corrupt is wrong_stem_weight)
+
+
+@pytest.mark.parametrize("name, value", [("halo_above", 0), ("halo_below", 0), ("full_rows", 6)])
+def test_the_comparison_sees_a_wrong_halo_and_spikes_beyond_the_map(name, value):
+    """Of 15 rows the last of the stem's strips has 7; a wrong one is seen in the stem or after."""
+    network = Network("rows", Shape(1, 15, 6), [Stem(16), Conv(12), Readout(5)], T=STRIPS.steps)
+    image = random_image(network, gain="frozen")
+    plan = make_plan(image, IntegerNetwork(image), random_frames(network, 4).numpy(), STRIPS)
+    field = next(field for field in fields(STRIPS) if field.name == name)
+    program = plan.program.regions[Region.PROGRAM].copy()
+    record = program[: record_stride(STRIPS)]
+    before = int(record[field.word]) >> field.shift & (1 << field.bits) - 1
+    assert before == {"halo_above": 1, "halo_below": 1, "full_rows": 7}[name]
+    record[field.word] ^= (before ^ value) << field.shift
+    regions = plan.program.regions | {Region.PROGRAM: program}
+    found = simulate(replace(plan, program=replace(plan.program, regions=regions)))["differences"]
+    layers = {re.match(r"frame \d (\w+)", line)[1] for line in found}
+    assert ("stem0" in layers) == (name == "full_rows") and "conv1" in layers
+
+
+def test_the_comparison_sees_one_wrong_value_in_a_stem_that_works_ahead():
+    image = random_image(PLAIN)
+    found = differences(wrong_stem_weight(image), image, TWO, frames=3)
+    alone = [line for line in found if re.match(r"frame \d stem0: \d+ of", line)]
+    ahead = [line for line in found if "in one go: the next frame's stem: " in line]
+    assert len(alone) == len(ahead) == 3
+
+
+def test_the_comparison_sees_a_stem_that_works_on_another_frame():
+    image = random_image(PLAIN)
+    frames = random_frames(PLAIN, 3).numpy()
+    plan = make_plan(image, IntegerNetwork(image), frames, TWO)
+    mixed = [np.roll(boundary, 1, axis=0) for boundary in plan.boundaries]
+    found = simulate(replace(plan, boundaries=mixed))["differences"]
+    assert sum("the next frame's stem: " in line for line in found) == 3

@@ -7,7 +7,8 @@ import pytest
 from hw.boards import BOARDS
 from hw.netlist import accelerator_netlist
 from hw.tools import BuildError
-from sim.run import build, main, make_plan, simulate
+from sim.run import main, make_plan, simulate
+from sim.simulators import build
 from sw.engine import Engine
 from sw.golden import IntegerNetwork
 from sw.layers import Conv, Network, Readout, Shape, Stem
@@ -17,7 +18,7 @@ ICE40 = BOARDS["icebreaker"]
 
 #: Narrow: gates take long to compile.
 ENGINE = Engine(
-    pe=4, simd=8, lanes=4, weight_depth=1024, spike_depth=256, channel_depth=128, mean_depth=512,
+    pe=4, simd=8, lanes=4, weight_depth=1024, spike_depth=256, channel_depth=256, mean_depth=512,
     leak_shifts=(1,),
 )
 NETWORK = Network("gates", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(18), Readout(10)])

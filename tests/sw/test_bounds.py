@@ -51,6 +51,34 @@ def test_sum_bounds_are_reached():
         assert (weights * (weights < 0)).sum() == low[channel]
 
 
+def test_readout_bounds_are_reached():
+    """Spikes in every step where a weight 2w + 1 is positive, or where it is negative."""
+    image = random_image(TINY, 2)
+    data, bound = image.layers[3], bounds(image)[3]
+    low, high = sum_range(TINY.layers[3], data.weights, TINY.T)
+    for channel, weights in enumerate(data.weights.astype(int).tolist()):
+        assert high[channel] == 3 * sum(2 * w + 1 for w in weights if w >= 0)
+        assert low[channel] == 3 * sum(2 * w + 1 for w in weights if w < 0)
+        ends = [end[channel] + 2 * data.bias[channel] for end in (low, high)]
+        bits = bound.accumulator[channel]
+        assert all(formats.fits_signed(end, bits) for end in ends)
+        assert not all(formats.fits_signed(end, bits - 1) for end in ends)
+        # As stored, the weights would promise half of that.
+        assert high[channel] > 3 * sum(w for w in weights if w > 0)
+
+
+def test_logits_stay_inside_their_bounds_and_reach_them():
+    image = random_image(TINY, 2)
+    integer, data = IntegerNetwork(image), image.layers[3]
+    low, high = (end + 2 * data.bias for end in sum_range(TINY.layers[3], data.weights, TINY.T))
+    logits = integer(random_frames(TINY, 20)).numpy()
+    assert (logits >= low).all() and (logits <= high).all()
+    for channel, weights in enumerate(torch.from_numpy(data.weights.astype(int))):
+        for spikes, end in ((weights >= 0, high), (weights < 0, low)):
+            spikes = spikes.to(torch.uint8).expand(TINY.T, 1, -1)
+            assert integer.layers[3](spikes)[0, channel] == end[channel]
+
+
 @pytest.mark.parametrize("leak_shift", [0, 1, 2, 3])
 def test_membranes_stay_in_their_range_and_reach_it(leak_shift):
     rng, gains = np.random.default_rng(leak_shift), [(0, 255), (256, 256), (0, 255), (40, 40)]

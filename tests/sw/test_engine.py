@@ -1,5 +1,8 @@
 """Shapes of engines: what is built, and what is refused."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from sw.engine import ENGINES, Engine, EngineError
@@ -7,6 +10,10 @@ from sw.engine import ENGINES, Engine, EngineError
 SHAPE = dict(
     pe=4, simd=8, lanes=4, weight_depth=16, spike_depth=16, channel_depth=16, mean_depth=16
 )
+PAIRS = Engine(**SHAPE | dict(pe=8, simd=16, units=2))
+#: What a core for the stem may have otherwise.
+STEM = dict(pe=4, units=1, weight_depth=8, channel_depth=4, mean_depth=6)
+CORES = replace(PAIRS, deep=True, layer_depth=16, stem=PAIRS.stem_core(**STEM))
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -19,12 +26,18 @@ SHAPE = dict(
     (dict(simd=4), "simd must be at least pe and 8, got pe=4 simd=4"),
     (dict(lanes=2), "simd \\* lanes must be at least 32, and lanes at most 16"),
     (dict(lanes=32), "simd \\* lanes must be at least 32, and lanes at most 16"),
-    (dict(pe=2), "pe must be at least 4 \\* units, got pe=2 units=1"),
+    (dict(simd=16, lanes=2), "pe \\* lanes must be at least 16: a tile is written in whole banks"),
+    (dict(pe=2, lanes=8), "pe must be at least 4 \\* units, got pe=2 units=1"),
     (dict(units=2), "pe must be at least 4 \\* units, got pe=4 units=2"),
     (dict(units=0), "units must be a power of two, got 0"),
+    (dict(pixels=3), "pixels must be a power of two, got 3"),
+    (dict(pixels=0), "pixels must be a power of two, got 0"),
+    (dict(pixels=8), "pixels must be at most lanes, got pixels=8 lanes=4"),
     (dict(pe=8, units=2), "simd \\* lanes must be at least 32 \\* units"),
     (dict(pe=8, simd=16, units=2, channel_depth=15), "channel_depth must be a multiple of units=2"),
     (dict(pe=8, simd=16, units=2, mean_depth=15), "mean_depth must be a multiple of units=2"),
+    (dict(frame_depth=1), "frame_depth must be 2 to 65536, got 1"),
+    (dict(frame_depth=65537), "frame_depth must be 2 to 65536, got 65537"),
     (dict(leak_shifts=()), "leak_shifts must be some of"),
     (dict(leak_shifts=(1, 4)), "leak_shifts must be some of"),
 ])
@@ -35,12 +48,85 @@ def test_what_cannot_be_built_is_refused_in_one_line(changes, message):
 
 
 @pytest.mark.parametrize("changes", [
-    {}, dict(simd=32, lanes=1), dict(lanes=16), dict(pe=8), dict(simd=64), dict(leak_shifts=[1]),
-    dict(pe=8, simd=16, units=2),
+    {}, dict(pe=16, simd=32, lanes=1), dict(lanes=16), dict(pe=8), dict(simd=64),
+    dict(leak_shifts=[1]),
+    dict(pe=8, simd=16, units=2), dict(deep=True), dict(spike_depth=12), dict(frame_depth=2),
+    dict(frame_depth=65536), dict(pixels=2), dict(pixels=4), dict(lanes=16, pixels=16),
 ])
 def test_what_can_be_built_is_accepted(changes):
     engine = Engine(**{**SHAPE, **changes})
-    assert Engine(**engine.to_dict()) == engine
+    assert Engine.from_dict(engine.to_dict()) == engine
+    assert all(engine.core(index) is engine for index in range(3))
+
+
+@pytest.mark.parametrize("engine", [CORES, *ENGINES.values()], ids=["cores", *ENGINES])
+def test_an_engine_survives_json(engine):
+    data = json.loads(json.dumps(engine.to_dict()))
+    assert Engine.from_dict(data) == engine
+    data["mean_depth"] += 8
+    assert Engine.from_dict(data) != engine
+    if engine.stem:
+        data["mean_depth"] -= 8
+        data["stem"]["mean_depth"] += 8
+        assert Engine.from_dict(data) != engine
+
+
+def test_a_stem_core_has_its_sizes_and_shares_the_rest():
+    assert CORES.stem.to_dict() == {
+        **SHAPE, "simd": 16, **STEM, "frame_depth": 512, "layer_depth": 2, "current_width": 16,
+        "leak_shifts": (0, 1, 2, 3), "deep": False, "pixels": 1, "stem": None,
+    }
+    assert CORES.stem.sizes == STEM
+    assert [CORES.core(index) for index in range(3)] == [CORES.stem, CORES, CORES]
+
+
+@pytest.mark.parametrize("changes", [
+    dict(simd=32), dict(lanes=8), dict(spike_depth=32), dict(frame_depth=16), dict(layer_depth=3),
+    dict(current_width=18), dict(leak_shifts=(1,)), dict(deep=True), dict(stem=PAIRS.stem_core()),
+], ids=list)
+def test_a_stem_core_that_differs_in_more_is_refused(changes):
+    with pytest.raises(EngineError, match="differs in more than pe, units and depths"):
+        replace(CORES, stem=replace(CORES.stem, **changes))
+
+
+def test_a_stem_core_must_hold_together_too():
+    with pytest.raises(EngineError, match=r"pe must be at least 4 \* units, got pe=4 units=2"):
+        PAIRS.stem_core(**STEM | dict(units=2))
+
+
+@pytest.mark.parametrize("depth", [12, 15, 17, 24])
+def test_sides_of_the_spike_memory_need_a_power_of_two(depth):
+    engine = replace(PAIRS, spike_depth=depth)
+    message = f"with a stem core, spike_depth must be a power of two, got {depth}"
+    with pytest.raises(EngineError, match=message):
+        replace(engine, stem=engine.stem_core(**STEM))
+
+
+def test_a_stem_core_works_on_one_pixel():
+    with pytest.raises(EngineError, match="a stem core needs pixels=1"):
+        replace(CORES, pixels=2)
+    strips = replace(PAIRS, pixels=2)
+    with pytest.raises(EngineError, match="a stem core needs pixels=1"):
+        replace(strips, stem=strips.stem_core(**STEM))
+    with pytest.raises(EngineError, match="differs in more than pe, units and depths"):
+        replace(CORES, stem=strips.stem_core(**STEM))
+
+
+@pytest.mark.parametrize("lanes, pixels, steps, exact", [
+    (4, 1, 4, True), (4, 2, 2, False), (4, 4, 1, False), (16, 1, 16, True), (16, 4, 4, False),
+])
+def test_lanes_are_pixels_and_steps(lanes, pixels, steps, exact):
+    engine = Engine(**SHAPE | dict(lanes=lanes, pixels=pixels))
+    assert (engine.steps, engine.exact_gain) == (steps, exact)
+    assert engine.macs_per_cycle == 4 * 8 * lanes
+    data = json.loads(json.dumps(engine.to_dict()))
+    assert data["pixels"] == pixels and Engine.from_dict(data) == engine
+    assert Engine.from_dict(data | dict(pixels=lanes // pixels)).steps == pixels
+
+
+def test_one_pixel_is_the_default():
+    assert Engine(**SHAPE) == Engine(**SHAPE, pixels=1)
+    assert CORES.stem.pixels == 1
 
 
 def test_macs_per_cycle():

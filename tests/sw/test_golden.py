@@ -90,7 +90,9 @@ def reference(image, frame):
         signal = np.array(outputs)
         boundaries.append((signal, means, gains))
     total = signal.astype(int).reshape(network.T, -1).sum(0)
-    return boundaries, image.layers[-1].weights.astype(int) @ total + image.layers[-1].bias
+    readout = image.layers[-1]
+    # An 8-bit weight w of the readout acts as 2w + 1, and its bias counts twice.
+    return boundaries, (2 * readout.weights.astype(int) + 1) @ total + 2 * readout.bias
 
 
 def differences(image, other, frames):
@@ -160,6 +162,29 @@ def test_a_threshold_off_by_one_is_noticed():
             assert "conv1 spikes" in differences(other, image, frames[hit[:1]])
             return
     raise AssertionError("no frame shows the difference")
+
+
+def test_a_readout_weight_off_by_one_is_noticed():
+    image, frames = random_image(TINY, seed=3), random_frames(TINY, 4, seed=11)
+    weights = image.layers[-1].weights.copy()
+    weights[1] += 1
+    assert differences(changed(image, 4, weights=weights), image, frames) == {"logits"}
+    bias = image.layers[-1].bias.copy()
+    bias[2] += 1
+    assert differences(changed(image, 4, bias=bias), image, frames) == {"logits"}
+
+
+@pytest.mark.parametrize("network", [TINY, POOLED], ids=lambda network: network.name)
+def test_logits_are_doubled_and_have_the_number_of_spikes_on_top(network):
+    """The same spikes for every class, so the classes are those of the weights as stored."""
+    image, frames = random_image(network, seed=3), random_frames(network, 40, seed=11)
+    logits, boundaries = IntegerNetwork(image)(frames, record=True)
+    spikes, readout = boundaries[-1].spikes, image.layers[-1]
+    total = spikes.long().sum(0).flatten(1).numpy()
+    assert len(set(total.sum(1))) > 5, "as many spikes in every frame"
+    plain = total @ readout.weights.astype(int).T + readout.bias
+    assert np.array_equal(logits.numpy(), 2 * plain + total.sum(1)[:, None])
+    assert np.array_equal(logits.numpy().argmax(1), plain.argmax(1))
 
 
 def test_a_wrong_position_table_entry_is_noticed():

@@ -158,6 +158,7 @@ def test_wrong_checksum(path, tmp_path):
         ({"1__bias": np.zeros(5, np.int64)}, r"layers.1.bias is int64[5]"),
         ({"1__weights": np.zeros(3, np.uint8)}, "layers.1.weights is uint8[3]"),
         ({"0__gain": np.full(3, 257, np.uint16)}, "layers.0.gain exceeds 256"),
+        ({"0__gain": np.array([256, 255, 256], np.uint16)}, "layers.0.gain is not 256"),
         ({"1__agmm__shift": np.array(5, np.uint8)}, "layers.1.agmm.shift is none of"),
         ({"1__scale": np.full(5, np.nan, np.float32)}, "not finite"),
         ({"1__agmm__table": np.zeros((3, 3, 2), np.int16)}, "layers.1.agmm.table is int16"),

@@ -1,30 +1,67 @@
 """Commands and replies byte for byte, and one line for every reply that is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sw import protocol
-from sw.engine import ENGINES
+from sw.engine import ENGINES, Engine
 from sw.program import Region
-from sw.protocol import Opcode, ProtocolError, Status
+from sw.protocol import Flags, Opcode, ProtocolError, Status
+
+PLAIN = Engine(
+    pe=8, simd=16, lanes=4, units=2, weight_depth=0x0201, spike_depth=0x0400, frame_depth=0x0605,
+    channel_depth=0x0708, mean_depth=0x090A, layer_depth=11, current_width=17, leak_shifts=(1, 3),
+    deep=True,
+)
+CORES = replace(PLAIN, stem=PLAIN.stem_core(
+    pe=4, units=1, weight_depth=0x0C0D, channel_depth=0x0E0F, mean_depth=0x1011
+))
+STRIPS = {f"{pixels} strips": replace(PLAIN, pixels=pixels) for pixels in (2, 4)}
+SHALLOW = replace(STRIPS["4 strips"], deep=False)
+ENGINES_TESTED = {
+    "plain": PLAIN, "cores": CORES, **STRIPS, "shallow": SHALLOW,
+    "16 strips": replace(PLAIN, lanes=16, pixels=16), **ENGINES,
+}
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ENGINES_TESTED)
 def test_info_carries_the_engine(name):
-    data = protocol.encode_info(ENGINES[name])
-    assert len(data) == protocol.INFO_BYTES
-    assert protocol.decode_info(bytes([Status.OK]) + data) == ENGINES[name]
+    data = protocol.encode_info(ENGINES_TESTED[name])
+    assert len(data) == protocol.INFO_BYTES == 43
+    assert protocol.decode_info(bytes([Status.OK]) + data) == ENGINES_TESTED[name]
 
 
 def test_info_of_another_engine_differs():
-    one, other = (protocol.encode_info(engine) for engine in ENGINES.values())
-    assert protocol.decode_info(b"\0" + one) != protocol.decode_info(b"\0" + other)
+    engines = (*ENGINES_TESTED.values(), replace(PLAIN, deep=False))
+    infos = {protocol.encode_info(engine) for engine in engines}
+    assert len(infos) == len(engines)
+    assert len({protocol.decode_info(b"\0" + info) for info in infos}) == len(engines)
+
+
+def test_info_written_out():
+    shape = bytes.fromhex(
+        "03 08 10 04 02 0b 11 0a 01  01020000 00040000 05060000 08070000 0a090000"
+    )
+    assert protocol.encode_info(PLAIN) == shape + bytes(14)
+    # Beside ``deep``: the logarithm of the pixels.
+    for engine, octet in (
+        (replace(PLAIN, deep=False), 0), (STRIPS["2 strips"], 3), (STRIPS["4 strips"], 5),
+        (SHALLOW, 4), (ENGINES_TESTED["16 strips"], 9),
+    ):
+        info = bytearray(protocol.encode_info(engine))
+        assert info[8] == octet
+        info[3], info[8] = PLAIN.lanes, 1
+        assert info == shape + bytes(14)
+    stem = bytes.fromhex("04 01 0d0c0000 0f0e0000 11100000")
+    assert protocol.encode_info(CORES) == shape + stem
 
 
 @pytest.mark.parametrize("length", [1, protocol.INFO_BYTES - 1, protocol.INFO_BYTES])
 def test_another_version_is_refused(length):
     data = bytes([protocol.VERSION - 1]) + protocol.encode_info(ENGINES["icebreaker"])[1:length]
-    with pytest.raises(ProtocolError, match="speaks protocol 1, this host 2"):
+    with pytest.raises(ProtocolError, match="speaks protocol 2, this host 3"):
         protocol.decode_info(bytes([Status.OK]) + data)
 
 
@@ -41,7 +78,12 @@ def test_commands_written_out():
     )
     assert protocol.encode_write(Region.SPIKES, 0, []) == bytes.fromhex("02 00 000000 000000")
     assert protocol.encode_read(0x10, 0x20304) == bytes.fromhex("03 100000 040302")
-    assert protocol.encode_run(2, 5) == bytes.fromhex("04 02 05")
+    assert protocol.encode_write(Region.STEM_PROGRAM, 1, [2]) == bytes.fromhex(
+        "02 0d 010000 010000 0200"
+    )
+    assert protocol.encode_run(2, 5) == bytes.fromhex("04 02 05 00")
+    assert protocol.encode_run(0, 0, Flags.STEM | Flags.STEM_SIDE) == bytes.fromhex("04 00 00 06")
+    assert protocol.encode_run(1, 3, Flags.SIDE | Flags.STEM) == bytes.fromhex("04 01 03 03")
     assert bytes([Opcode.INFO]) == b"\x01"
 
 

@@ -1,0 +1,121 @@
+"""What becomes of sums: bias, gain, LIF, pooling, into the spike memory and the next mean."""
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.agmm import Mean
+from hw.bus import HostWrite
+from hw.channels import Channels
+from hw.lif import LIF
+from hw.pool import Pool
+from hw.record import layer_layout
+from hw.spikes import BANK
+from hw.writer import Writer
+from sw.formats import GAIN_FRACTION, MEAN_BITS
+from sw.packing import channel_slot_bits
+from sw.record import Kind
+
+__all__ = ["Neurons"]
+
+
+class Neurons(wiring.Component):
+    """``units`` channels a cycle from their sums to the spike memory.
+
+    Members
+    -------
+    host, layer, clear : writes of the host; the running layer and its start.
+    valid, fires : the next group of channels leaves the sums; it has neurons (a readout has none).
+    current : of that group one cycle later, before the bias, for each lane.
+    word : its entry of the Channels, then too.
+    gains : of the layer. totals : the Mean's.
+    logit_valid, logit : of a readout.
+    write_banks, write_address, write_data, written : to the spike memory; ``written`` with the
+        last word of the layer.
+    """
+
+    def __init__(self, engine, channel_region, mean_region):
+        self.engine = engine
+        self.channel_region, self.mean_region = channel_region, mean_region
+        lanes, units = engine.lanes, engine.units
+        super().__init__({
+            "host": In(HostWrite),
+            "layer": In(layer_layout(engine)),
+            "clear": In(1),
+            "valid": In(1),
+            "fires": In(1),
+            "current": In(
+                data.ArrayLayout(data.ArrayLayout(signed(engine.current_width), lanes), units)
+            ),
+            "word": Out(data.ArrayLayout(2 * channel_slot_bits(engine), units)),
+            "gains": In(data.ArrayLayout(GAIN_FRACTION + 1, lanes)),
+            "logit_valid": In(1),
+            "logit": In(data.ArrayLayout(32, units)),
+            "write_banks": Out(engine.simd * lanes // BANK),
+            "write_address": Out(range(engine.spike_depth)),
+            "write_data": Out(engine.simd * lanes),
+            "written": Out(1),
+            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), lanes)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer = self.engine, self.layer
+        m.submodules.channels = channels = Channels(engine, self.channel_region)
+        m.submodules.pool = pool = Pool(
+            engine.groups, engine.lanes * engine.units, engine.pixels, engine.steps
+        )
+        m.submodules.writer = writer = Writer(engine)
+        means = [Mean(engine, self.mean_region)] if engine.exact_gain else []
+        for mean in means:
+            m.submodules.mean = mean
+        for listener in (channels, *means):
+            wiring.connect(m, wiring.flipped(self.host), listener.host)
+        for listener in (channels, writer, *means):
+            m.d.comb += listener.layer.eq(layer)
+        for listener in (channels, pool, writer, *means):
+            m.d.comb += listener.clear.eq(self.clear)
+        if engine.pixels > 1:
+            m.d.comb += pool.one_strip.eq(layer.kind == Kind.STEM)
+
+        fires = Signal()
+        m.d.sync += fires.eq(self.valid & self.fires)
+        m.d.comb += [channels.valid.eq(self.valid), self.word.eq(channels.word)]
+        slot = channel_slot_bits(engine)
+        for u in range(engine.units):
+            m.submodules[f"lif{u}"] = lif = LIF(
+                engine.lanes, engine.current_width, engine.leak_shifts, engine.steps
+            )
+            m.d.comb += [
+                lif.valid.eq(fires),
+                lif.current.eq(self.current[u]),
+                lif.bias.eq(channels.word[u]),
+                lif.threshold.eq(channels.word[u][slot:]),
+                lif.leak_shift.eq(layer.leak_shift),
+                lif.step_mask.eq(layer.step_mask),
+                lif.gain.eq(self.gains),
+                pool.spikes.word_select(u, engine.lanes).eq(lif.spikes),
+                writer.spikes[u].eq(pool.out.word_select(u, engine.lanes)),
+            ]
+            if u == 0:
+                m.d.comb += pool.valid.eq(lif.out_valid)
+        m.d.comb += [
+            pool.enable.eq(layer.pool),
+            writer.valid.eq(pool.out_valid),
+            writer.logit_valid.eq(self.logit_valid),
+            writer.logit.eq(self.logit),
+            self.write_banks.eq(writer.write_banks),
+            self.write_address.eq(writer.write_address),
+            self.write_data.eq(writer.write_data),
+            self.written.eq(writer.written),
+        ]
+        for mean in means:
+            m.d.comb += [
+                mean.passed.eq(writer.passed & layer.mean_next),
+                mean.passed_spikes.eq(writer.passed_spikes),
+                mean.last_group.eq(writer.last_group),
+                mean.column.eq(writer.column),
+                mean.row.eq(writer.row),
+                self.totals.eq(mean.totals),
+            ]
+        return m

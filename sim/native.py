@@ -1,0 +1,178 @@
+"""Runs frames through the accelerator at the full speed of Verilator: a C++ loop, no cocotb.
+
+All logits and cycle counts are compared; sim.run compares every layer.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sim.frames import NOISE, load_frames
+from sim.simulators import SimulationError, build_native
+from sw import data, image, protocol
+from sw.bounds import ExportError
+from sw.cycles import cycles_per_frame
+from sw.engine import ENGINES, EngineError
+from sw.golden import IntegerNetwork
+from sw.program import Region, compile_program
+
+__all__ = ["main", "run", "session"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to send, the bytes of its reply, and the frame whose cycles or logits those are."""
+
+    data: bytes
+    reply: int = 1
+    cycles_of: int | None = None
+    logits_of: int | None = None
+    side: int = 0
+
+
+def session(program, frames):
+    """Commands that load a Program and run frames uint8 [N, C, H, W] one after the other.
+
+    Where a stem core works ahead, the frame after the last is the first again.
+    """
+    last, engine = len(program.network.layers) - 1, program.engine
+
+    def write(region, words):
+        return Command(protocol.encode_write(region, 0, words))
+
+    def load(number):
+        return write(Region.FRAME, program.pack_frame(frames[number % len(frames)]))
+
+    for region, words in program.regions.items():
+        yield write(region, words)
+    if program.ahead:
+        yield load(0)
+        yield Command(program.run_layer(0), 5)
+    for number in range(len(frames)):
+        side = number % 2 if program.ahead else 0
+        yield load(number + program.ahead)
+        if engine.stem and not program.ahead:
+            yield Command(program.run_layer(0), 5, cycles_of=number)
+        yield Command(program.run_network(side), 5, cycles_of=number)
+        address, words = program.boundary_words(last, side)
+        yield Command(
+            protocol.encode_read(address, words), 1 + 2 * words, logits_of=number, side=side
+        )
+
+
+def _talk(engine, commands):
+    """The replies to ``commands``, the clock cycles and the seconds that they took."""
+    wanted = sum(command.reply for command in commands)
+    with tempfile.TemporaryDirectory() as folder:
+        sent, received = Path(folder, "commands"), Path(folder, "replies")
+        sent.write_bytes(b"".join(command.data for command in commands))
+        done = subprocess.run(
+            [build_native(engine), sent, received, str(wanted)],
+            check=False, stdout=subprocess.PIPE, text=True,
+        )
+        replies = received.read_bytes()
+    if done.returncode:
+        raise SimulationError(f"the accelerator fell silent after {len(replies)} bytes of {wanted}")
+    cycles, seconds = done.stdout.split()
+    parts, start = [], 0
+    for command in commands:
+        parts.append(replies[start : start + command.reply])
+        start += command.reply
+    return parts, int(cycles), float(seconds)
+
+
+def run(model, golden, frames, engine):
+    """Simulate an image on frames uint8 [N, C, H, W] and compare with ``golden``.
+
+    Returns a dict: frames, differences, logits, cycles_per_frame and cycle_model, and of the whole
+    session, loading included, cycles and seconds.
+    """
+    program = compile_program(model, engine)
+    last = len(model.network.layers) - 1
+    commands = list(session(program, frames))
+    replies, cycles, seconds = _talk(engine, commands)
+    counts, logits = [0] * len(frames), []
+    for command, reply in zip(commands, replies, strict=True):
+        protocol.check_status(reply)
+        if command.cycles_of is not None:
+            counts[command.cycles_of] += protocol.decode_cycles(reply)
+        if command.logits_of is not None:
+            words = protocol.decode_words(reply)
+            logits.append(program.unpack_boundary(last, words, command.side).tolist())
+    expected = cycles_per_frame(
+        model.network, engine, model.gain_mode == "exact", program.ahead
+    )
+    wanted = golden(torch.as_tensor(frames)).tolist()
+    differences = [
+        f"frame {number}: logits {got}, golden {right}"
+        for number, (got, right) in enumerate(zip(logits, wanted, strict=True)) if got != right
+    ] + [
+        f"frame {number}: {count} cycles, the cycle model says {expected}"
+        for number, count in enumerate(counts) if count != expected
+    ]
+    return {
+        "frames": len(frames), "differences": differences, "logits": logits,
+        "cycles_per_frame": counts[-1], "cycle_model": expected, "cycles": cycles,
+        "seconds": seconds,
+    }
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m sim.native", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example: python -m sim.native --model models/digits.bsnn -n 100",
+    )
+    add = parser.add_argument
+    add("--model", required=True, metavar="MODEL.bsnn", help="network image to load")
+    add("-n", "--images", type=int, default=20, help="test images to run (default: 20)")
+    add("--engine", choices=ENGINES, default="icebreaker",
+        help="engine of which board (default: icebreaker)")
+    add("--data", choices=(*data.DATASETS, NOISE), help="data set (default: the model's own)")
+    add("--data-root", metavar="DIR", help="where the data set lies")
+    add("--json", action="store_true", help="print the result as one line of JSON")
+    return parser
+
+
+def main(argv=None):
+    """Command line. Returns the exit status: 0 equal, 1 different, 2 could not run."""
+    arguments = _parser().parse_args(argv)
+    try:
+        model = image.load(arguments.model)
+        frames, labels = load_frames(model, arguments)
+        result = run(model, IntegerNetwork(model), frames.numpy(), ENGINES[arguments.engine])
+    except (
+        SimulationError, EngineError, ExportError, image.ImageError, data.DataError
+    ) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    guesses = np.argmax(np.array(result.pop("logits")), axis=1)
+    result["accuracy"] = None if labels is None else float((guesses == labels.numpy()).mean())
+    result["frames_per_s"] = result["frames"] / result["seconds"]
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        for line in result["differences"][:10]:
+            print(f"differs: {line}")
+        verdict = "equal to" if not result["differences"] else "DIFFERENT from"
+        print(
+            f"{result['frames']} frames: {verdict} the golden model;"
+            f" {result['cycles_per_frame']} cycles a frame (cycle model {result['cycle_model']});"
+            f" {result['frames_per_s']:.2f} frames/s,"
+            f" {result['cycles'] / result['seconds'] / 1e6:.2f} million cycles/s"
+        )
+    return 1 if result["differences"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
