@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.bus import HostWrite
 from hw.memory import HostMemory
+from hw.passes import follow_passes
 from hw.record import layer_layout
 from sw.cycles import GAIN_STEP_CYCLES
 from sw.formats import (
@@ -26,7 +27,8 @@ class Mean(wiring.Component):
     """Sums the next layer's position table over the spikes that this layer writes.
 
     Total t is the sum, over all spikes of step t, of the table entry of their channel and position
-    class: the sum over all outputs of the next convolution, without computing them.
+    class: the sum over all outputs of the next convolution, without computing them. The totals of
+    the last pass are always the last.
 
     Members
     -------
@@ -46,7 +48,7 @@ class Mean(wiring.Component):
             "column": In(7),
             "row": In(7),
             "host": In(HostWrite),
-            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
+            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes * engine.passes)),
         })
 
     @property
@@ -106,6 +108,7 @@ class Mean(wiring.Component):
             m.d.sync += [
                 pointer.eq(layer.mean_base), class_x.eq(0), class_y.eq(0),
             ]
+        number = self._follow_passes(m, pointer) if engine.passes > 1 else None
 
         spikes = Signal(data.ArrayLayout(engine.lanes, engine.units))
         m.d.comb += [table.address.eq(pointer), table.enable.eq(self.passed)]
@@ -124,24 +127,61 @@ class Mean(wiring.Component):
                 m.d.sync += addend.eq(
                     sum(Mux(spikes[u][t], entry, 0) for u, entry in enumerate(entries))
                 )
+            if number is not None:
+                self._add_to_pass(m, number, t, spiked, addend)
+                continue
             with m.If(self.clear):
                 m.d.sync += self.totals[t].eq(0)
             with m.Elif(spiked):
                 m.d.sync += self.totals[t].eq(self.totals[t] + addend)
         return m
 
+    def _follow_passes(self, m, pointer):
+        """Starts a tile's entries over for each pass. Returns the pass of what is being added."""
+        engine, layer = self.engine, self.layer
+        passes = follow_passes(
+            m, engine.groups, engine.passes, layer.first_pass, self.clear, self.passed
+        )
+        # What the pointer was when the tile began.
+        group, tile_start = Signal(range(engine.groups)), Signal.like(pointer)
+        with m.If(self.passed):
+            m.d.sync += group.eq(group + 1)
+            with m.If(group == 0):
+                m.d.sync += tile_start.eq(pointer)
+            with m.If((group == engine.groups - 1) & ~passes.last):
+                m.d.sync += pointer.eq(tile_start)
+        number = passes.number
+        for stage in range(self.latency - 1):
+            following = Signal.like(number, name=f"pass{stage}")
+            m.d.sync += following.eq(number)
+            number = following
+        return number
+
+    def _add_to_pass(self, m, number, t, spiked, addend):
+        lanes = self.engine.lanes
+        total = Signal(signed(MEAN_BITS), name=f"total{t}")
+        m.d.comb += total.eq(
+            self.totals.as_value().word_select(number, MEAN_BITS * lanes)
+            .word_select(t, MEAN_BITS).as_signed() + addend
+        )
+        for p in range(self.engine.passes):
+            with m.If(self.clear):
+                m.d.sync += self.totals[p * lanes + t].eq(0)
+            with m.Elif(spiked & (number == p)):
+                m.d.sync += self.totals[p * lanes + t].eq(total)
+
 
 class Gain(wiring.Component):
     """Holds a layer's gains, and makes them where they depend on the mean.
 
-    The record's words come in one a step. A constant gain is kept as it is. A factor of eq. 11
-    becomes its gain: a serial multiplication with the mean, ``FACTOR_BITS`` cycles, and a look-up
-    in the sigmoid table.
+    The record's words come in one a step, pass after pass. The gains of the last pass are always
+    the last. A constant gain is kept as it is. A factor of eq. 11 becomes its gain: a serial
+    multiplication with the mean, ``FACTOR_BITS`` cycles, and a look-up in the sigmoid table.
 
     Members
     -------
     layer : record of the layer whose gains are wanted.
-    load, data : a gain or factor, step 0 first. All steps come, in each layer.
+    load, data : a gain or factor, step 0 first. All steps come, in each layer, of its passes.
     busy : from the cycle of ``load`` on: the next may come a cycle after it falls. Two cycles after
         it falls all gains stand.
     totals : of a Mean, held until then.
@@ -156,14 +196,14 @@ class Gain(wiring.Component):
             "load": In(1),
             "data": In(16),
             "busy": Out(1),
-            "totals": In(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
+            "totals": In(data.ArrayLayout(signed(MEAN_BITS), engine.lanes * engine.passes)),
             "host": In(HostWrite),
-            "gains": Out(data.ArrayLayout(GAIN_FRACTION + 1, engine.lanes)),
+            "gains": Out(data.ArrayLayout(GAIN_FRACTION + 1, engine.lanes * engine.passes)),
         })
 
-    def cycles(self, exact):
+    def cycles(self, exact, passes=1):
         """Cycles that the steps of a layer wait."""
-        return self.engine.lanes * GAIN_STEP_CYCLES * exact
+        return self.engine.lanes * passes * GAIN_STEP_CYCLES * exact
 
     def model(self, totals, offset, shift, factors, table=None):
         """Gains of the given totals; ``table`` defaults to the sigmoid."""
@@ -190,7 +230,10 @@ class Gain(wiring.Component):
             Region.SIGMOID, GAIN_FRACTION, 2 * INDEX_LIMIT
         )
         wiring.connect(m, wiring.flipped(self.host), sigmoid.host)
-        step = Signal(range(engine.lanes))
+        step = place = Signal(range(engine.lanes * engine.passes))
+        if engine.passes > 1:
+            place = Signal.like(step)
+            m.d.comb += place.eq(step + layer.first_pass * engine.lanes)
         # Bits of the factor are multiplied from phase 1 on; then come look-up and gain.
         look_up, done = FACTOR_BITS + 1, FACTOR_BITS + 2
         phase = Signal(range(done + 1))
@@ -209,7 +252,7 @@ class Gain(wiring.Component):
         # A cycle ahead of the step in work, and stable while its product is made.
         mean = Signal(MEAN_BITS)
         scaled = Signal(signed(16))
-        m.d.sync += mean.eq(self.totals[step] + layer.mean_offset.as_signed())
+        m.d.sync += mean.eq(self.totals[place] + layer.mean_offset.as_signed())
         with m.Switch(layer.mean_shift):
             for shift in range(0, MEAN_BITS - 15, 4):
                 with m.Case(shift):
@@ -240,6 +283,9 @@ class Gain(wiring.Component):
             ]
             with m.If(phase == look_up):
                 m.d.sync += step.eq(step + 1)
+                if engine.passes > 1:
+                    with m.If(place == engine.lanes * engine.passes - 1):
+                        m.d.sync += step.eq(0)
             with m.If(phase == done):
                 m.d.sync += phase.eq(0)
         with m.If(self.load & layer.exact_gain):

@@ -33,7 +33,8 @@ class Array(wiring.Component):
         self.pe, self.simd, self.lanes = engine.pe, engine.simd, engine.lanes
         self.units, self.groups = engine.units, engine.groups
         self.deep, self.strips, self.steps = engine.deep, engine.pixels, engine.steps
-        self.width = engine.current_width - FRACTION
+        # A readout is counted over all passes.
+        self.width = engine.current_width - FRACTION + (engine.passes - 1).bit_length()
         super().__init__({
             "valid": In(1),
             "first": In(1),

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.bus import HostWrite
 from hw.memory import HostMemory
+from hw.passes import follow_passes
 from hw.record import layer_layout
 from sw.packing import channel_slot_bits
 from sw.program import Region
@@ -17,8 +18,8 @@ __all__ = ["Channels"]
 class Channels(wiring.Component):
     """Follows the order in which channels leave a tile and reads their word.
 
-    A tile's channels repeat for each pixel of a pooling window, and of a stem for each strip; tiles
-    repeat for each window.
+    A tile's channels repeat for each pass (but not those of a readout), for each pixel of a pooling
+    window, and of a stem for each strip; tiles repeat for each window.
 
     Members
     -------
@@ -39,13 +40,13 @@ class Channels(wiring.Component):
             "host": In(HostWrite),
         })
 
-    def model(self, tiles, pool, pixels, strips=1):
+    def model(self, tiles, pool, pixels, repeats=1):
         """Entry numbers, from the layer's first, in the order of the channels of ``pixels``."""
         pe = self.engine.pe
         return [
             tile * pe + channel
             for _ in range(pixels) for tile in range(tiles)
-            for _ in range(4 * strips if pool else strips) for channel in range(pe)
+            for _ in range(4 * repeats if pool else repeats) for channel in range(pe)
         ]
 
     def elaborate(self, platform):
@@ -69,9 +70,15 @@ class Channels(wiring.Component):
             mem.enable.eq(self.valid),
             self.word.eq(mem.data),
         ]
+        ends = group == engine.groups - 1
+        if engine.passes > 1:
+            passes = follow_passes(
+                m, engine.groups, engine.passes, layer.first_pass, self.clear, self.valid
+            )
+            ends &= passes.last | (layer.kind == Kind.READOUT)
         with m.If(self.valid):
             m.d.sync += group.eq(group + 1)
-            with m.If(group == engine.groups - 1):
+            with m.If(ends):
                 m.d.sync += pixel.eq(pixel + 1)
                 with m.If(last_pixel):
                     m.d.sync += [pixel.eq(0), tile.eq(tile + 1)]

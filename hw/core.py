@@ -54,8 +54,8 @@ class Core(wiring.Component):
             "write_banks": Out(engine.simd * lanes // BANK),
             "write_address": Out(range(engine.spike_depth)),
             "write_data": Out(engine.simd * lanes),
-            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), lanes)),
-            "before": In(data.ArrayLayout(signed(MEAN_BITS), lanes)),
+            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), lanes * engine.passes)),
+            "before": In(data.ArrayLayout(signed(MEAN_BITS), lanes * engine.passes)),
         })
 
     def _region(self, region):
@@ -135,9 +135,15 @@ class Core(wiring.Component):
             currents.append(lambda u, t: array.out[u][t] << FRACTION)
             self._gain(m, sequencer, neurons)
         else:
-            m.d.comb += [neurons.gains[t].eq(GAIN_ONE) for t in range(engine.lanes)]
+            m.d.comb += [
+                neurons.gains[t].eq(GAIN_ONE) for t in range(engine.lanes * engine.passes)
+            ]
         if self.mac:
-            m.submodules.mac = mac = Mac(engine.pe, engine.units, engine.current_width)
+            m.submodules.mac = mac = Mac(
+                engine.pe, engine.units, engine.current_width, engine.passes
+            )
+            if engine.passes > 1:
+                m.d.comb += mac.first_pass.eq(layer.first_pass)
             m.d.comb += [
                 mac.valid.eq(valid & (layer.kind == Kind.STEM)),
                 mac.first.eq(first), mac.last.eq(last),

@@ -19,21 +19,27 @@ __all__ = ["LIF"]
 class LIF(wiring.Component):
     """U[t] = tau * U[t-1] + g[t] * X[t]; spike and reset to 0 when U >= threshold (eq. 1-4, 11).
 
-    The membrane runs through a chain of one stage a time step, so it needs no memory. Steps
+    The membrane runs through a chain of one stage a time step and needs no memory. Steps
     outside ``step_mask`` are computed and stay silent. Of ``lanes``, each ``steps`` in a row are a
     neuron of their own.
+
+    With ``passes``, the ``groups`` channels of a tile come in each of them, and their membranes
+    wait for the next; ``groups`` is at least ``steps``.
 
     Members
     -------
     valid, current, bias, threshold : a channel: its current before the bias for each lane.
         ``leak_shifts`` lists the leaks that are built.
     gain, leak_shift, step_mask : constant while a layer runs; gain 256 is one.
+    resume, last : with passes only. The membrane goes on from the same channel of the pass before;
+        this is the last pass, to which alone ``step_mask`` applies. ``gain`` is then that of the
+        pass of a channel one cycle after it.
     out_valid, spikes : bit t is the spike of step t.
     """
 
-    def __init__(self, lanes, width, leak_shifts, steps=None):
+    def __init__(self, lanes, width, leak_shifts, steps=None, passes=1, groups=1):
         self.lanes, self.width, self.leak_shifts = lanes, width, leak_shifts
-        self.steps = steps or lanes
+        self.steps, self.passes, self.groups = steps or lanes, passes, groups
         super().__init__({
             "valid": In(1),
             "current": In(data.ArrayLayout(signed(width), lanes)),
@@ -44,21 +50,25 @@ class LIF(wiring.Component):
             "step_mask": In(lanes),
             "out_valid": Out(1),
             "spikes": Out(lanes),
+            **({"resume": In(1), "last": In(1)} if passes > 1 else {}),
         })
 
     @property
     def latency(self):
         return 2 + self.steps
 
-    def model(self, currents, bias, threshold, gains, leak_shift, step_mask):
-        """Spikes, one bit a step, for currents before the bias that fit the width with it."""
-        membrane = spikes = 0
+    def model(self, currents, bias, threshold, gains, leak_shift, step_mask, membranes=None):
+        """Spikes, one bit a step, for currents before the bias that fit the width with it.
+
+        membranes: of each neuron before the first step, 0 if not given; becomes those after.
+        """
+        spikes, kept = 0, membranes or [0] * (self.lanes // self.steps)
         for t in range(self.lanes):
-            if t % self.steps == 0:
-                membrane = 0
-            membrane = leak(membrane, leak_shift) + apply_gain(currents[t] + bias, gains[t])
-            if membrane >= threshold:
-                membrane = 0
+            neuron = t // self.steps
+            drive = apply_gain(currents[t] + bias, gains[t])
+            kept[neuron] = leak(kept[neuron], leak_shift) + drive
+            if kept[neuron] >= threshold:
+                kept[neuron] = 0
                 spikes |= 1 << t
         return spikes & step_mask
 
@@ -92,7 +102,9 @@ class LIF(wiring.Component):
         # Step t works one cycle after step t - 1, on the membrane that it leaves.
         thresholds = [delayed(self.threshold, 2, "threshold")]
         membrane = 0
-        spikes = []
+        spikes, started = [], None
+        if self.passes > 1:
+            left, started = self._kept(m)
         for lane in range(self.lanes):
             t = lane % self.steps
             following = Signal(
@@ -104,6 +116,9 @@ class LIF(wiring.Component):
                 m.d.comb += potential.eq(self._leaked_sum(m, membrane, drive, lane))
                 if t == len(thresholds):
                     thresholds.append(delayed(thresholds[-1], 1, f"threshold_step{t}"))
+            elif started is not None:
+                membrane = started[lane // self.steps]
+                m.d.comb += potential.eq(self._leaked_sum(m, membrane, drive, lane))
             else:
                 m.d.comb += potential.eq(drive)
             spike = Signal(name=f"fires{lane}")
@@ -111,6 +126,8 @@ class LIF(wiring.Component):
             m.d.comb += spike.eq(potential >= thresholds[t])
             m.d.sync += [following.eq(Mux(spike, 0, potential)), fired.eq(spike)]
             membrane = following
+            if started is not None and t == self.steps - 1:
+                m.d.comb += left[lane // self.steps].eq(Mux(spike, 0, potential))
             spikes.append(delayed(fired, self.steps - 1 - t, f"spike{lane}"))
         valid = self.valid
         for stage in range(self.latency):
@@ -118,10 +135,40 @@ class LIF(wiring.Component):
             m.d.sync += following.eq(valid)
             valid = following
         m.d.comb += self.out_valid.eq(valid)
-        m.d.comb += [
-            self.spikes[t].eq(spike & self.step_mask[t]) for t, spike in enumerate(spikes)
-        ]
+        in_use = self.step_mask
+        if self.passes > 1:
+            last = delayed(self.last, self.latency, "last")
+            in_use |= (~last).replicate(self.lanes)
+        m.d.comb += [self.spikes[t].eq(spike & in_use[t]) for t, spike in enumerate(spikes)]
         return m
+
+    def _kept(self, m):
+        """The membranes that the pass leaves, to be set in its last step, and those it starts from.
+
+        A channel comes again ``groups`` channels later: by then its last step is done.
+        """
+        membrane = signed(self.width + MEMBRANE_EXTRA_BITS)
+        shape = data.ArrayLayout(membrane, self.lanes // self.steps)
+        kept = Signal(data.ArrayLayout(shape, self.groups), reset_less=True)
+        left = Signal(shape)
+        # Two cycles after a channel has come its first step is due.
+        valid, resume = self.valid, self.resume
+        for stage in range(2):
+            due, resumes = Signal(name=f"due{stage}"), Signal(name=f"resume{stage}")
+            m.d.sync += [due.eq(valid), resumes.eq(resume)]
+            valid, resume = due, resumes
+        channel, started = Signal(range(self.groups)), Signal(shape)
+        with m.If(resume):
+            m.d.comb += started.eq(kept[channel])
+        with m.If(valid):
+            m.d.sync += channel.eq(channel + 1)
+        for stage in range(self.steps - 1):
+            later, done = Signal.like(channel, name=f"channel{stage}"), Signal(name=f"done{stage}")
+            m.d.sync += [later.eq(channel), done.eq(valid)]
+            channel, valid = later, done
+        with m.If(valid):
+            m.d.sync += kept[channel].eq(left)
+        return left, started
 
     def _leaked_sum(self, m, membrane, drive, lane):
         """tau * membrane + drive."""

@@ -20,13 +20,15 @@ class Mac(wiring.Component):
     operand : pixel. weights : ``pe`` signed bytes.
     out_valid, out : currents before the bias, ``width`` bits, of the next ``units`` output
         channels, channel 0 first. Modulo 2**width: with the bias they are proven to fit.
+    first_pass : if there are ``passes``; the channels of a tile come in each of them.
     """
 
     #: From the last cycle of a tile to its first channels.
     latency = 4
 
-    def __init__(self, pe, units, width):
+    def __init__(self, pe, units, width, passes=1):
         self.pe, self.units, self.groups, self.width = pe, units, pe // units, width
+        self.passes = passes
         super().__init__({
             "valid": In(1),
             "first": In(1),
@@ -35,6 +37,7 @@ class Mac(wiring.Component):
             "weights": In(data.ArrayLayout(signed(8), pe)),
             "out_valid": Out(1),
             "out": Out(data.ArrayLayout(signed(width), units)),
+            **({"first_pass": In(range(passes))} if passes > 1 else {}),
         })
 
     def model(self, tile):
@@ -46,9 +49,9 @@ class Mac(wiring.Component):
         half = 1 << (self.width - 1)
         return [(current + half) % (2 * half) - half for current in currents]
 
-    def cycles(self, words):
+    def cycles(self, words, passes=1):
         """Cycles a tile of ``words`` operands keeps the unit."""
-        return max(words, self.groups)
+        return max(words, self.groups * passes)
 
     def elaborate(self, platform):
         m = Module()
@@ -81,5 +84,7 @@ class Mac(wiring.Component):
             with m.If(flags_q.valid):
                 m.d.sync += accumulator.eq(following)
 
-        hand_out(m, self, done, [accumulator >> STEM_SHIFT for accumulator in accumulators])
+        currents = [accumulator >> STEM_SHIFT for accumulator in accumulators]
+        passes = self.passes - self.first_pass if self.passes > 1 else None
+        hand_out(m, self, done, currents, passes)
         return m

@@ -8,6 +8,7 @@ from hw.agmm import Mean
 from hw.bus import HostWrite
 from hw.channels import Channels
 from hw.lif import LIF
+from hw.passes import follow_passes
 from hw.pool import Pool
 from hw.record import layer_layout
 from hw.spikes import BANK
@@ -48,14 +49,14 @@ class Neurons(wiring.Component):
                 data.ArrayLayout(data.ArrayLayout(signed(engine.current_width), lanes), units)
             ),
             "word": Out(data.ArrayLayout(2 * channel_slot_bits(engine), units)),
-            "gains": In(data.ArrayLayout(GAIN_FRACTION + 1, lanes)),
+            "gains": In(data.ArrayLayout(GAIN_FRACTION + 1, lanes * engine.passes)),
             "logit_valid": In(1),
             "logit": In(data.ArrayLayout(32, units)),
             "write_banks": Out(engine.simd * lanes // BANK),
             "write_address": Out(range(engine.spike_depth)),
             "write_data": Out(engine.simd * lanes),
             "written": Out(1),
-            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), lanes)),
+            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), lanes * engine.passes)),
         })
 
     def elaborate(self, platform):
@@ -63,7 +64,7 @@ class Neurons(wiring.Component):
         engine, layer = self.engine, self.layer
         m.submodules.channels = channels = Channels(engine, self.channel_region)
         m.submodules.pool = pool = Pool(
-            engine.groups, engine.lanes * engine.units, engine.pixels, engine.steps
+            engine.groups, engine.lanes * engine.units, engine.pixels, engine.steps, engine.passes
         )
         m.submodules.writer = writer = Writer(engine)
         means = [Mean(engine, self.mean_region)] if engine.exact_gain else []
@@ -81,10 +82,20 @@ class Neurons(wiring.Component):
         fires = Signal()
         m.d.sync += fires.eq(self.valid & self.fires)
         m.d.comb += [channels.valid.eq(self.valid), self.word.eq(channels.word)]
+        gains, passes = self.gains, None
+        if engine.passes > 1:
+            passes = follow_passes(
+                m, engine.groups, engine.passes, layer.first_pass, self.clear, fires
+            )
+            number = Signal.like(passes.number)
+            m.d.comb += pool.first_pass.eq(layer.first_pass)
+            m.d.sync += number.eq(passes.number)
+            gains = self.gains.as_value().word_select(number, (GAIN_FRACTION + 1) * engine.lanes)
         slot = channel_slot_bits(engine)
         for u in range(engine.units):
             m.submodules[f"lif{u}"] = lif = LIF(
-                engine.lanes, engine.current_width, engine.leak_shifts, engine.steps
+                engine.lanes, engine.current_width, engine.leak_shifts, engine.steps,
+                engine.passes, engine.groups,
             )
             m.d.comb += [
                 lif.valid.eq(fires),
@@ -93,10 +104,12 @@ class Neurons(wiring.Component):
                 lif.threshold.eq(channels.word[u][slot:]),
                 lif.leak_shift.eq(layer.leak_shift),
                 lif.step_mask.eq(layer.step_mask),
-                lif.gain.eq(self.gains),
+                lif.gain.eq(gains),
                 pool.spikes.word_select(u, engine.lanes).eq(lif.spikes),
                 writer.spikes[u].eq(pool.out.word_select(u, engine.lanes)),
             ]
+            if passes is not None:
+                m.d.comb += [lif.resume.eq(~passes.first), lif.last.eq(passes.last)]
             if u == 0:
                 m.d.comb += pool.valid.eq(lif.out_valid)
         m.d.comb += [

@@ -89,6 +89,8 @@ def network_report(image, engine, clock_hz):
     lanes = engine.macs_per_cycle
     layers = []
     for index, macs in enumerate(network.layer_macs()):
+        if network.coded and index == 0:
+            continue
         on_array = engine.core(index) is engine
         layer = layer_cycles(network, index, engine, exact)
         layers.append({

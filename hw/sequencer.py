@@ -1,5 +1,8 @@
 """Walks the layer program: fetches a layer's record, then addresses every operand of it in turn."""
 
+from functools import reduce
+from operator import and_
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -17,8 +20,9 @@ class Sequencer(wiring.Component):
     """Issues one operand a cycle.
 
     The order: output pixel, tile of pe output channels, strip of the frame (of a stem, if there are
-    strips), pixel of the pooling window, kernel row, kernel column, input word. A readout's tile
-    has its words once for each strip.
+    strips), pixel of the pooling window, pass (of a convolution, if there are several), kernel row,
+    kernel column, input word. A readout's tile has its words once for each pass and strip; a stem
+    runs once for all passes.
 
     Along a kernel row the elements are contiguous in the spike memory, so an address moves by one;
     all other moves are constants of the record, added to a register: there is no multiplier. The
@@ -70,7 +74,7 @@ class Sequencer(wiring.Component):
         )
         wiring.connect(m, wiring.flipped(self.host), program.host)
 
-        words = record_words(engine)
+        words = record_words(engine, engine.passes)
         number, left = (Signal(range(engine.layer_depth + 1), name=n) for n in ("number", "left"))
         word, word_valid = Signal(range(words)), Signal()
         loaded = Signal.like(word)
@@ -92,18 +96,24 @@ class Sequencer(wiring.Component):
         ]
         kernel_end = row_end & (ky == layer.kernel_last)
         strips, is_stem = engine.pixels > 1, layer.kind == Kind.STEM
+        passes = engine.passes > 1
         if strips:
             strip, strip_end, last_strip = self.strip, Signal(), Signal()
-            m.d.comb += [
-                last_strip.eq(strip == engine.pixels - 1),
-                tile_end.eq(kernel_end & ((layer.kind != Kind.READOUT) | last_strip)),
-            ]
+            m.d.comb += last_strip.eq(strip == engine.pixels - 1)
+        if passes:
+            pass_number, pass_end, last_pass = Signal(range(engine.passes)), Signal(), Signal()
+            m.d.comb += last_pass.eq(pass_number == engine.passes - 1)
+        turns = [*([last_strip] if strips else []), *([last_pass] if passes else [])]
+        if turns:
+            last_turn = reduce(and_, turns)
+            m.d.comb += tile_end.eq(kernel_end & ((layer.kind != Kind.READOUT) | last_turn))
         else:
             m.d.comb += tile_end.eq(kernel_end)
         # The outer counters move at the end of a tile and are asked at the end of the next, at
         # least pe / units >= 4 cycles later: time for registers, off the longest path.
         last = 1
         for name, end, condition in (
+            *([("pass", pass_end, (layer.kind != Kind.CONV) | last_pass)] if passes else []),
             ("window", window_end, ~layer.pool | (sub == 3)),
             *([("strip", strip_end, ~is_stem | last_strip)] if strips else []),
             ("pixel", pixel_end, tile == layer.tiles_last),
@@ -129,6 +139,12 @@ class Sequencer(wiring.Component):
             strip_pixel, strip_row = Signal.like(pixel, name="strip_pixel"), Signal(7)
             next_strip = Signal.like(pixel, name="next_strip")
             m.d.comb += next_strip.eq(strip_pixel + layer.strip_jump)
+        # Where this window is in this pass.
+        in_pass, opens_sums = pixel, 1
+        if passes:
+            in_pass, next_pass = (Signal.like(window, name=n) for n in ("in_pass", "next_pass"))
+            opens_sums = pass_number == layer.first_pass
+            m.d.comb += next_pass.eq(in_pass + layer.in_plane)
         # The record's start is the first line's: it needs no register of its own.
         self._load_record(m, program.data, loaded, word_valid, line)
         row_jump = layer.row_jump.as_signed()
@@ -152,7 +168,7 @@ class Sequencer(wiring.Component):
         def enter_window(address, row, column):
             """Start a window: its first element, at its top left tap."""
             return [
-                element.eq(address), window.eq(address),
+                element.eq(address), window.eq(address), *([in_pass.eq(address)] if passes else []),
                 tap_y.eq(row), top.eq(row), tap_x.eq(column), left_x.eq(column),
             ]
 
@@ -162,7 +178,12 @@ class Sequencer(wiring.Component):
             return first + enter_window(address, row, column)
 
         weight, tile_weight = Signal.like(self.weight), Signal.like(self.weight)
-        slack = Signal(range(engine.groups))
+        # The array hands out a tile in groups of channels, and the MACs theirs in every pass.
+        slack = Signal(range(engine.groups * engine.passes))
+        shortest = engine.groups - 1
+        if passes:
+            in_all = (engine.passes - layer.first_pass) * engine.groups
+            shortest = Mux(is_stem, in_all, engine.groups) - 1
         fresh = Signal()
         m.d.comb += [
             self.element.eq(element),
@@ -188,7 +209,14 @@ class Sequencer(wiring.Component):
                 # A readout's next strip: the weights go on, the sums are of other lanes.
                 with m.If(kernel_end & ~tile_end):
                     m.d.sync += [
-                        ky.eq(0), fresh.eq(1), strip.eq(strip + 1), element.eq(pixel),
+                        ky.eq(0), fresh.eq(opens_sums), strip.eq(strip + 1), element.eq(in_pass),
+                    ]
+            if passes:
+                # A readout's next pass: the sums go on, with the same weights.
+                with m.If(kernel_end & ~tile_end & (last_strip if strips else 1)):
+                    m.d.sync += [
+                        ky.eq(0), fresh.eq(0), weight.eq(tile_weight), element.eq(next_pass),
+                        in_pass.eq(next_pass), pass_number.eq(pass_number + 1),
                     ]
             with m.If(tile_end):
                 m.d.sync += [
@@ -199,6 +227,15 @@ class Sequencer(wiring.Component):
                     Mux(sub == 1, top + layer.stride, top),
                     Mux(sub == 1, pixel_x, left_x + layer.stride),
                 )
+            if passes:
+                with m.If(tile_end & ~pass_end):
+                    m.d.sync += [
+                        sub.eq(sub), element.eq(next_pass), window.eq(window),
+                        in_pass.eq(next_pass), pass_number.eq(pass_number + 1),
+                        tap_y.eq(top), top.eq(top), tap_x.eq(left_x), left_x.eq(left_x),
+                    ]
+                with m.If(pass_end):
+                    m.d.sync += pass_number.eq(layer.first_pass)
             if strips:
                 with m.If(window_end):
                     row = strip_row + layer.strip_rows
@@ -224,6 +261,10 @@ class Sequencer(wiring.Component):
                 ]
                 m.d.sync += enter_pixel(next_line, pixel_y + step, corner)
 
+        last_word = words - 1
+        if passes:
+            # Gains are those of the passes in use; the fields have come by then.
+            last_word -= layer.first_pass * engine.lanes
         m.d.comb += self.opening.eq(number == 0)
         with m.FSM():
             with m.State("Idle"):
@@ -237,7 +278,7 @@ class Sequencer(wiring.Component):
                 with m.If(~self.gain_busy):
                     m.d.comb += program.enable.eq(1)
                     m.d.sync += [word.eq(word + 1), word_valid.eq(1)]
-                    with m.If(word == words - 1):
+                    with m.If(word == last_word):
                         m.next = "Last word"
             with m.State("Last word"):
                 with m.If(~self.gain_busy):
@@ -248,8 +289,10 @@ class Sequencer(wiring.Component):
                     depth.eq(0), kx.eq(0), ky.eq(0), sub.eq(0), tile.eq(0), x.eq(0), y.eq(0),
                     pixel.eq(line), pixel_y.eq(corner_y), pixel_x.eq(corner), fresh.eq(1),
                     weight.eq(layer.weight_base), tile_weight.eq(layer.weight_base),
-                    slack.eq(engine.groups - 1),
+                    slack.eq(shortest),
                 ]
+                if passes:
+                    m.d.sync += pass_number.eq(layer.first_pass)
                 m.d.sync += enter_pixel(line, corner_y, corner)
                 m.next = "Enter"
             with m.State("Enter"):
@@ -263,15 +306,15 @@ class Sequencer(wiring.Component):
                 with m.If(map_end):
                     m.next = "Drain"
                 with m.Elif(tile_end):
-                    m.d.sync += slack.eq(engine.groups - 1)
+                    m.d.sync += slack.eq(shortest)
                     with m.If(slack != 0):
                         m.d.sync += slack.eq(slack - 1)
                         m.next = "Short tile"
             with m.State("Short tile"):
-                # The array hands out a tile in groups of channels: a shorter one waits for that.
+                # A tile that is shorter than handing it out waits for that.
                 m.d.sync += slack.eq(slack - 1)
                 with m.If(slack == 0):
-                    m.d.sync += slack.eq(engine.groups - 1)
+                    m.d.sync += slack.eq(shortest)
                     m.next = "Run"
             with m.State("Drain"):
                 with m.If(self.written):

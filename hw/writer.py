@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.passes import follow_passes
 from hw.record import layer_layout
 from hw.spikes import BANK
 from sw.cycles import HALO_CYCLES
@@ -20,6 +21,7 @@ class Writer(wiring.Component):
     each.
 
     With strips, a tile that is also in a halo is written to that first, moved over by one strip.
+    With passes, each has a plane of its own, ``layer.out_plane`` words behind the one before.
 
     Members
     -------
@@ -59,7 +61,7 @@ class Writer(wiring.Component):
         return 2 + HALO_CYCLES * (self.engine.pixels > 1)
 
     def model(self, channels, real_channels, logits=False):
-        """(banks, word) of each write for a list of channels of one pixel, or for logits."""
+        """(banks, word) of each write for channels of one pixel and pass, or for logits."""
         engine = self.engine
         every = (1 << len(self.write_banks)) - 1
         if logits:
@@ -104,8 +106,14 @@ class Writer(wiring.Component):
 
         # First what a group is, then where it goes: a cycle each.
         real = Signal(engine.units)
+        ends_pixel = (group[group_bits:] == layer.tiles_last) & group[:group_bits].all()
+        if engine.passes > 1:
+            coming = follow_passes(
+                m, engine.groups, engine.passes, layer.first_pass, self.clear, self.valid
+            )
+            ends_pixel &= coming.last
         m.d.comb += [
-            last_group.eq((group[group_bits:] == layer.tiles_last) & group[:group_bits].all()),
+            last_group.eq(ends_pixel),
             last_column.eq(x == layer.out_width_last),
             last_spikes.eq(last_group & last_column & (y == layer.out_height_last)),
         ]
@@ -127,11 +135,31 @@ class Writer(wiring.Component):
 
         # What is written and when, when in its place, whether that closes a word, and the last.
         written_tile, writes, places, closes, written = tile, flush, flush, ends_word, ended
-        address = self.write_address
-        if engine.pixels > 1:
-            written_tile, writes, places, closes, written, address = self._with_halos(
-                m, tile, flush, ends_word, ended
+        # The place in the first pass, and in this one.
+        address = place = self.write_address
+        if engine.pixels > 1 or engine.passes > 1:
+            address = place = Signal.like(self.write_address, name="place")
+        if engine.passes > 1:
+            plane, place = (
+                Signal.like(self.write_address, name=name) for name in ("plane", "place_in_pass")
             )
+            m.d.comb += place.eq(address + plane)
+        if engine.pixels > 1:
+            written_tile, writes, places, closes, written = self._with_halos(
+                m, tile, flush, ends_word, ended, place
+            )
+        elif engine.passes > 1:
+            m.d.comb += self.write_address.eq(place)
+        moves_on = places
+        if engine.passes > 1:
+            leaving = follow_passes(
+                m, 1, engine.passes, layer.first_pass, self.clear, places, "passes_written"
+            )
+            moves_on = places & leaving.last
+            with m.If(places):
+                m.d.sync += plane.eq(Mux(leaving.last, 0, plane + layer.out_plane))
+            with m.If(self.clear):
+                m.d.sync += plane.eq(0)
         # The tile goes out one cycle after its last group came in, as the next one begins.
         with m.If(self.passed):
             m.d.sync += tile.eq(Cat(tile[1:], self.passed_spikes))
@@ -150,6 +178,9 @@ class Writer(wiring.Component):
                 m.d.sync += [group.eq(0), x.eq(x + 1)]
                 with m.If(last_column):
                     m.d.sync += [x.eq(0), y.eq(y + 1)]
+            if engine.passes > 1:
+                with m.If(group[:group_bits].all() & ~coming.last):
+                    m.d.sync += group.eq(Cat(Const(0, group_bits), group[group_bits:]))
         chosen = Signal(parts)
         m.d.comb += [chosen[index].eq(writes & (part == index)) for index in range(parts)]
         m.d.comb += [
@@ -163,11 +194,11 @@ class Writer(wiring.Component):
                 )
             ),
         ]
-        with m.If(places):
+        with m.If(moves_on):
             m.d.sync += part.eq(part + 1)
             with m.If(closes):
                 m.d.sync += part.eq(0)
-        with m.If((places & (closes | (part == parts - 1))) | logit_real):
+        with m.If((moves_on & (closes | (part == parts - 1))) | logit_real):
             m.d.sync += address.eq(address + 1)
         with m.If(self.clear):
             m.d.sync += [
@@ -189,14 +220,13 @@ class Writer(wiring.Component):
         m.d.comb += [spikes[u].eq(self.spikes[u] & lanes) for u in range(self.engine.units)]
         return spikes
 
-    def _with_halos(self, m, tile, flush, ends_word, ended):
+    def _with_halos(self, m, tile, flush, ends_word, ended, address):
         """The tile three times: into the halo below, into the one above, into its place.
 
-        Returns what is written and when, when the last of it is, whether that closes a word, when
-        the layer's last is, and the address of the place.
+        Returns what is written and when, when the last of it is, whether that closes a word, and
+        when the layer's last is.
         """
         layer, engine = self.layer, self.engine
-        address = Signal.like(self.write_address, name="place")
         # Whether its row is in a halo, as late as the flush.
         near = Signal(2)
         m.d.comb += [
@@ -237,4 +267,4 @@ class Writer(wiring.Component):
                 copy.eq(moved(1)), self.write_address.eq(address - layer.strip_words),
                 writes.eq(halos[1]),
             ]
-        return copy, writes, turn[2], closes, last[2], address
+        return copy, writes, turn[2], closes, last[2]

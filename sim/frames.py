@@ -5,6 +5,7 @@ import torch
 
 from sim.simulators import SimulationError
 from sw import data
+from sw.layers import Events
 
 __all__ = ["NOISE", "load_frames"]
 
@@ -21,9 +22,13 @@ def load_frames(model, arguments):
         raise SimulationError(f"--images must be at least 1, got {arguments.images}")
     name = arguments.data or model.info.get("data")
     if name == NOISE:
-        shape = model.network.input
-        size = (arguments.images, shape.channels, shape.height, shape.width)
-        return torch.from_numpy(np.random.default_rng(0).integers(0, 256, size, np.uint8)), None
+        random, size = np.random.default_rng(0), (arguments.images, *model.network.frame_shape)
+        if isinstance(model.network.layers[0], Events):
+            # Most pixels see nothing in a time step.
+            frames = random.poisson(0.2, size).astype(np.uint8)
+        else:
+            frames = random.integers(0, 256, size, np.uint8)
+        return torch.from_numpy(frames), None
     if name not in data.DATASETS:
         raise SimulationError(
             f"{arguments.model} names no data set to take frames from: give --data, or --data noise"

@@ -21,7 +21,7 @@ from sw.bounds import ExportError
 from sw.cycles import cycles_per_frame
 from sw.engine import ENGINES, EngineError
 from sw.golden import IntegerNetwork
-from sw.program import Region, compile_program
+from sw.program import compile_program
 
 __all__ = ["main", "run", "session"]
 
@@ -38,17 +38,19 @@ class Command:
 
 
 def session(program, frames):
-    """Commands that load a Program and run frames uint8 [N, C, H, W] one after the other.
+    """Commands that load a Program and run frames uint8 [N, ...] one after the other.
 
     Where a stem core works ahead, the frame after the last is the first again.
     """
-    last, engine = len(program.network.layers) - 1, program.engine
+    last = len(program.network.layers) - 1
+    has_stem = program.engine.stem and not program.network.coded
 
-    def write(region, words):
-        return Command(protocol.encode_write(region, 0, words))
+    def write(region, words, address=0):
+        return Command(protocol.encode_write(region, address, words))
 
     def load(number):
-        return write(Region.FRAME, program.pack_frame(frames[number % len(frames)]))
+        words = program.pack_frame(frames[number % len(frames)])
+        return write(program.frame_region, words, program.frame_address)
 
     for region, words in program.regions.items():
         yield write(region, words)
@@ -58,7 +60,7 @@ def session(program, frames):
     for number in range(len(frames)):
         side = number % 2 if program.ahead else 0
         yield load(number + program.ahead)
-        if engine.stem and not program.ahead:
+        if has_stem and not program.ahead:
             yield Command(program.run_layer(0), 5, cycles_of=number)
         yield Command(program.run_network(side), 5, cycles_of=number)
         address, words = program.boundary_words(last, side)
@@ -89,7 +91,7 @@ def _talk(engine, commands):
 
 
 def run(model, golden, frames, engine):
-    """Simulate an image on frames uint8 [N, C, H, W] and compare with ``golden``.
+    """Simulate an image on frames uint8 [N, ...] and compare with ``golden``.
 
     Returns a dict: frames, differences, logits, cycles_per_frame and cycle_model, and of the whole
     session, loading included, cycles and seconds.

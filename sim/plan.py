@@ -16,9 +16,9 @@ __all__ = ["Plan"]
 class Plan:
     """Frames, and what the hardware must make of them.
 
-    program: what to load. frames: uint8 [N, C, H, W]. boundaries: for each layer the golden spikes
-    [N, T, C, H, W] or logits [N, classes]. cycles: for each layer, by the cycle model.
-    frame_cycles: from a frame to the next.
+    program: what to load. frames: uint8 [N, *network.frame_shape]. boundaries: for each layer the
+    golden spikes [N, T, C, H, W] or logits [N, classes]. cycles: for each layer, by the cycle
+    model. frame_cycles: from a frame to the next.
     """
 
     program: Program
@@ -31,8 +31,8 @@ class Plan:
         program = self.program
         meta = {
             "engine": program.engine.to_dict(), "network": program.network.to_dict(),
-            "frame_words": program.frame_words, "boundaries": program.boundaries,
-            "ahead": program.ahead, "cycles": self.cycles, "frame_cycles": self.frame_cycles,
+            "boundaries": program.boundaries, "ahead": program.ahead, "cycles": self.cycles,
+            "frame_cycles": self.frame_cycles,
         }
         arrays = {f"region_{region.name}": words for region, words in program.regions.items()}
         arrays |= {f"boundary_{i}": array for i, array in enumerate(self.boundaries)}
@@ -49,7 +49,6 @@ class Plan:
                     region: data[f"region_{region.name}"] for region in Region
                     if f"region_{region.name}" in data
                 },
-                frame_words=meta["frame_words"],
                 boundaries=tuple(meta["boundaries"]),
                 ahead=meta["ahead"],
             )

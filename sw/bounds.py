@@ -162,6 +162,9 @@ def mean_range(layer, shape, table):
 
 def _layer_bounds(network, index, data):
     name, layer, shape = network.layer_name(index), network.layers[index], network.shapes[index]
+    if network.coded and index == 0:
+        nothing = np.zeros(1, np.int64)
+        return LayerBounds(name, nothing, nothing, nothing, nothing, 0, 0, 0, 0)
     low, high = sum_range(layer, data.weights, network.T)
     nothing = np.zeros(layer.channels, np.int64)
     if isinstance(layer, Readout):

@@ -21,28 +21,35 @@ HALO_CYCLES = 3
 
 
 def _tiles(network, index, core):
-    """Words of a tile, number of tiles, and groups of channels that the last one hands out."""
+    """Words of a tile, tiles, and groups of channels that a tile hands out, and the last one."""
     layer, shape, maps = network.layers[index], network.shapes[index], strips(network, core)
-    depth = -(-shape.channels // core.simd)
+    depth, passes = -(-shape.channels // core.simd), core.passes_of(network.T)
     if isinstance(layer, Readout):
         groups = PLANES * -(-layer.channels // core.units)
         tiles = -(-groups // core.groups)
-        words = core.pixels * maps[-1].rows * shape.width * depth
-        return words, tiles, groups - (tiles - 1) * core.groups
+        words = passes * core.pixels * maps[-1].rows * shape.width * depth
+        return words, tiles, core.groups, groups - (tiles - 1) * core.groups
     words = layer.kernel**2 * (shape.channels if isinstance(layer, Stem) else depth)
     windows = maps[index].rows * layer.output_shape(shape).width * layer.pool**2
+    tiles, groups = windows * -(-layer.channels // core.pe), core.groups
     if isinstance(layer, Stem):
-        # One strip after the other.
-        windows *= core.pixels
-    return words, windows * -(-layer.channels // core.pe), core.groups
+        # One strip after the other; the sums are those of all passes.
+        return words, tiles * core.pixels, groups * passes, groups * passes
+    return words, tiles * passes, groups, groups
 
 
 def layer_cycles(network, index, engine, exact_gain=True):
-    """Clock cycles of one layer, from the fetch of its record to its last word in memory."""
+    """Clock cycles of one layer, from the fetch of its record to its last word in memory.
+
+    Events and Pixels take none: their spikes come from the host.
+    """
     layer, core = network.layers[index], engine.core(index)
-    words, tiles, last_groups = _tiles(network, index, core)
+    if network.coded and index == 0:
+        return 0
+    words, tiles, groups, last_groups = _tiles(network, index, core)
+    passes = core.passes_of(network.T)
     # The last tile does not wait for its channels: that wait is part of the drain.
-    walk = (tiles - 1) * max(words, core.groups) + words
+    walk = (tiles - 1) * max(words, groups) + words
     drain = _DRAIN[type(layer)] + last_groups
     drain += 3 * core.deep * (not isinstance(layer, Stem))
     if isinstance(layer, Readout):
@@ -50,9 +57,9 @@ def layer_cycles(network, index, engine, exact_gain=True):
     else:
         drain += 3 + core.steps + HALO_CYCLES * (core.pixels > 1)
     exact = exact_gain and core.exact_gain
-    exact = exact and isinstance(layer, Conv) and network.neuron == "agmm"
-    gain = GAIN_STEP_CYCLES * core.lanes if exact else 0
-    return record_words(core) + _SETUP + gain + walk + drain
+    exact = exact and network.has_agmm(index)
+    gain = GAIN_STEP_CYCLES * core.lanes * passes if exact else 0
+    return record_words(core, passes) + _SETUP + gain + walk + drain
 
 
 def cycles_per_frame(network, engine, exact_gain=True, ahead=False):

@@ -34,6 +34,8 @@ class Engine:
     simd, units <= pe / 4, simd * lanes >= 32 * units and pe * lanes >= 16.
     pixels: a map is cut into so many strips (``sw.strips``), each with lanes / pixels lanes: those
     are its time steps. More than one rules out exact gains and a stem core.
+    passes: a network of more time steps runs in up to so many passes, a power of two. More than one
+    needs pe / units to be at least the time steps of a pass.
     weight_depth: words of pe * simd bits. spike_depth: words of simd * lanes bits, shared by the
     spike maps and the logits. frame_depth: 16-bit words of a frame. channel_depth: output channels
     of all layers together. mean_depth: words of the AGMM position tables. layer_depth: layers of a
@@ -50,6 +52,7 @@ class Engine:
     simd: int
     lanes: int
     pixels: int = 1
+    passes: int = 1
     weight_depth: int
     spike_depth: int
     channel_depth: int
@@ -91,7 +94,7 @@ class Engine:
     def _check(self):
         if not self.leak_shifts or not set(self.leak_shifts) <= set(LEAKS.values()):
             raise EngineError(f"leak_shifts must be some of {tuple(LEAKS.values())}")
-        for name in ("pe", "simd", "lanes", "pixels", "units"):
+        for name in ("pe", "simd", "lanes", "pixels", "passes", "units"):
             if not _is_power_of_two(getattr(self, name)):
                 raise EngineError(f"{name} must be a power of two, got {getattr(self, name)}")
         if self.pe > self.simd or self.simd < 8:
@@ -106,6 +109,20 @@ class Engine:
         if self.pixels > self.lanes:
             raise EngineError(
                 f"pixels must be at most lanes, got pixels={self.pixels} lanes={self.lanes}"
+            )
+        if self.passes > 1 and self.groups < self.steps:
+            raise EngineError(
+                f"passes need pe / units to be at least lanes / pixels, got {self.groups} and"
+                f" {self.steps}"
+            )
+        if self.passes * self.steps > 16:
+            raise EngineError(
+                f"passes must be at most {16 // self.steps} for {self.steps} time steps each, got"
+                f" {self.passes}"
+            )
+        if self.passes * self.pixels > 64:
+            raise EngineError(
+                f"passes * pixels must be at most 64, got {self.passes} * {self.pixels}"
             )
         if self.pixels > 1 and self.stem is not None:
             raise EngineError("a stem core needs pixels=1")
@@ -123,6 +140,10 @@ class Engine:
     def steps(self):
         """Time steps computed at once: the lanes of one pixel."""
         return self.lanes // self.pixels
+
+    def passes_of(self, T):
+        """Passes that T time steps take."""
+        return -(-T // self.steps)
 
     @property
     def exact_gain(self):

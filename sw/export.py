@@ -29,7 +29,7 @@ from sw.bounds import (
 )
 from sw.checkpoint import CheckpointError, load_model
 from sw.image import MEAN_SHIFTS, Agmm, ImageError, LayerImage, NetworkImage, save
-from sw.layers import Conv, Readout, Stem
+from sw.layers import Conv, Events, Pixels, Readout, Stem
 
 __all__ = ["ExportError", "LayerBounds", "bounds", "calibrate", "export", "main", "provenance"]
 
@@ -51,8 +51,8 @@ def export(model, network, info=None, gain="exact", calibration_images=None):
 
     info: provenance to keep in the image, JSON-able. gain: ``exact`` computes the AGMM gain for
     every sample and step, ``frozen`` replaces it by its mean over ``calibration_images`` (uint8
-    ``[N, C, H, W]``); a network without AGMM ignores both. Raises ExportError, naming layer and
-    channel, where a format of ``sw.formats`` cannot hold the network.
+    ``[N, *network.frame_shape]``); a network without AGMM ignores both. Raises ExportError, naming
+    layer and channel, where a format of ``sw.formats`` cannot hold the network.
     """
     if network.neuron == "fp":
         raise ExportError(
@@ -61,24 +61,33 @@ def export(model, network, info=None, gain="exact", calibration_images=None):
     if gain not in ("exact", "frozen"):
         raise ExportError(f"gain must be exact or frozen, got {gain!r}")
     frozen = None
-    if gain == "frozen" and network.neuron == "agmm":
+    if gain == "frozen" and network.uses_agmm:
         if calibration_images is None or not len(calibration_images):
             raise ExportError("frozen gains need calibration images")
         frozen = calibrate(model, calibration_images)
-    fold = {Stem: _fold_stem, Conv: _fold_conv, Readout: _fold_readout}
+    fold = {
+        Events: _fold_coded, Pixels: _fold_coded, Stem: _fold_stem, Conv: _fold_conv,
+        Readout: _fold_readout,
+    }
+    plain = network.plain
     layers = tuple(
-        fold[type(layer)](network, index, model.layers[index], frozen)
-        for index, layer in enumerate(network.layers)
+        fold[type(layer)](plain, index, model.layers[index], frozen)
+        for index, layer in enumerate(plain.layers)
     )
-    image = NetworkImage(network, layers, dict(info or {}))
+    image = NetworkImage(plain, layers, dict(info or {}))
     check(image)
     return image
 
 
 @torch.no_grad()
 def calibrate(model, images, batch=250):
-    """Mean AGMM gain of every Conv over ``images``: layer index -> float64 ``[T]``."""
-    sums = {}
+    """Mean AGMM gain of every layer that has one over ``images``: index -> float64 ``[T]``."""
+    sums, expected = {}, model.network.frame_shape
+    if images.shape[1:] != expected:
+        raise ExportError(
+            f"{model.network.name} takes frames of {expected}, those to calibrate with are"
+            f" {tuple(images.shape[1:])}"
+        )
 
     def add(index):
         def hook(module, arguments):
@@ -160,6 +169,10 @@ def _fold_neuron(network, index, weights, unit, shift, rounding, gains):
     return bias, threshold
 
 
+def _fold_coded(*_):
+    return LayerImage(*[None] * 8)
+
+
 def _fold_stem(network, index, module, _):
     name = network.layer_name(index)
     _finite(name, "a weight", _array(module.conv.weight))
@@ -183,11 +196,14 @@ def _fold_stem(network, index, module, _):
 def _fold_conv(network, index, module, frozen):
     name = network.layer_name(index)
     _finite(name, "a weight", _array(module.conv.weight))
-    gain, shift = _fold_norm(name, module.norm, _array(module.conv.gamma))
+    # A kernel over averages of ``side`` x ``side`` is a larger one over all that they are of.
+    side = network.layers[index].kernel // module.conv.kernel_size[0]
+    gain, shift = _fold_norm(name, module.norm, _array(module.conv.gamma) / side**2)
     weights = module.conv.signs.cpu().numpy() ^ (gain < 0)[:, None, None, None]
+    weights = weights.repeat(side, axis=2).repeat(side, axis=3)
     gain = np.abs(gain)
     alpha = agmm = constant = None
-    if network.neuron == "vanilla":
+    if not network.has_agmm(index):
         constant = np.full(network.T, formats.GAIN_ONE, np.int64)
     else:
         alpha = np.float32(_array(module.agmm.alpha))
@@ -235,13 +251,16 @@ def _fold_readout(network, index, module, _):
     name = network.layer_name(index)
     _finite(name, "a weight", _array(module.linear.weight))
     shift = _finite(name, "the bias", _array(module.linear.bias))
-    scale = _array(module.linear.scale)
+    # A weight for an average is that of all that it is of.
+    weights = module.linear.integers.cpu().numpy()
+    count = network.shapes[index].size // weights.shape[1]
+    scale = _array(module.linear.scale) / count
     if (scale != scale[0]).any():
         raise ExportError(f"{name}: all classes must share one weight scale")
     # The logits are means over T, the integers sums.
     bias = np.rint(np.clip(network.T * shift / scale, -(2.0**60), 2.0**60)).astype(np.int64)
     return LayerImage(
-        module.linear.integers.cpu().numpy(), bias, None, None, None,
+        weights.repeat(count, axis=1), bias, None, None, None,
         np.float32(scale), np.float32(shift), None,
     )
 
@@ -277,7 +296,7 @@ def provenance(info):
 def _run(args):
     model, network, info = load_model(args.checkpoint)
     images, kept = None, provenance(info)
-    if args.gain == "frozen" and network.neuron == "agmm":
+    if args.gain == "frozen" and network.uses_agmm:
         if kept["data"] is None:
             raise ExportError(f"{args.checkpoint} names no dataset to calibrate frozen gains with")
         images, _ = data.load(kept["data"], "train", args.data_root)
@@ -295,7 +314,7 @@ def _run(args):
                 "membrane_bits": bound.membrane_bits, "threshold_bits": bound.threshold_bits,
                 "accumulator_bits": bound.accumulator_bits, "mean_bits": bound.mean_bits,
             }
-            for bound in bounds(image)
+            for bound in bounds(image)[image.network.coded :]
         ],
     }
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sw import data, formats
 from sw.bounds import ExportError, check
 from sw.image import ImageError, load
-from sw.layers import Conv, Readout, Stem
+from sw.layers import Conv, Events, Pixels, Readout, Stem
 from sw.model import SpikingNetwork
 
 __all__ = ["Boundary", "IntegerNetwork", "evaluate", "float_network", "main"]
@@ -37,15 +37,15 @@ both give the same class."""
 
 @dataclass(frozen=True, eq=False)
 class Boundary:
-    """What leaves one Stem or Conv.
+    """What leaves a layer but the Readout.
 
     spikes: uint8 ``[T, N, C, H, W]`` after pooling. mean: S[t] of the AGMM, int64 ``[T, N]``, or
-    None where the gain is constant. gain: int64 ``[T, N]``.
+    None where the gain is constant. gain: int64 ``[T, N]``, None of Events and Pixels.
     """
 
     spikes: torch.Tensor
     mean: torch.Tensor | None
-    gain: torch.Tensor
+    gain: torch.Tensor | None
 
 
 def _tensor(array, dtype):
@@ -86,6 +86,20 @@ class _Neurons(nn.Module):
             spikes[t] = fired
             membrane.masked_fill_(fired, 0)
         return _pool(spikes, self.layer.pool)
+
+
+class IntegerCoded(nn.Module):
+    """Bytes to spikes, in thermometer code."""
+
+    def __init__(self, network, layer, shape, image):
+        super().__init__()
+        self.T, self.thresholds = network.T, layer.thresholds
+
+    def forward(self, frames):
+        spikes = torch.cat([frames > t for t in self.thresholds], -3).to(torch.uint8)
+        if frames.dim() == 4:
+            spikes = spikes[:, None].expand(-1, self.T, -1, -1, -1)
+        return Boundary(spikes.transpose(0, 1), None, None)
 
 
 class IntegerStem(_Neurons):
@@ -166,7 +180,10 @@ class IntegerNetwork(nn.Module):
         super().__init__()
         check(image)
         self.network = network = image.network
-        kinds = {Stem: IntegerStem, Conv: IntegerConv, Readout: IntegerReadout}
+        kinds = {
+            Events: IntegerCoded, Pixels: IntegerCoded, Stem: IntegerStem, Conv: IntegerConv,
+            Readout: IntegerReadout,
+        }
         self.layers = nn.ModuleList(
             kinds[type(layer)](network, layer, shape, entry)
             for layer, shape, entry in zip(
@@ -176,13 +193,14 @@ class IntegerNetwork(nn.Module):
 
     @torch.no_grad()
     def forward(self, frames, record=False):
-        """Logits int64 ``[N, classes]`` of uint8 ``[N, C, H, W]``; the class is the largest one.
+        """Logits int64 ``[N, classes]`` of uint8 ``[N, *network.frame_shape]``.
+
+        The class is the largest one.
 
         With ``record``, also the list of Boundary of every layer but the last.
         """
-        shape = self.network.input
-        expected = (shape.channels, shape.height, shape.width)
-        if frames.dtype != torch.uint8 or frames.dim() != 4 or frames.shape[1:] != expected:
+        expected = self.network.frame_shape
+        if frames.dtype != torch.uint8 or frames.shape[1:] != expected:
             raise ImageError(
                 f"{self.network.name} takes frames of {expected} bytes, got"
                 f" {tuple(frames.shape[1:])} {str(frames.dtype).removeprefix('torch.')}"
@@ -202,6 +220,8 @@ def float_network(image):
     network = image.network
     model = SpikingNetwork(network)
     for layer, entry, module in zip(network.layers, image.layers, model.layers, strict=True):
+        if isinstance(layer, (Events, Pixels)):
+            continue
         weights, scale = _tensor(entry.weights, "float32"), torch.from_numpy(entry.scale)
         if isinstance(layer, Readout):
             # Plain layers: the weights have been quantised already.

@@ -67,6 +67,7 @@ class LayerImage:
     no threshold. gain: int64 ``[T]`` of constant gains, 256 is one; None for a Readout and where
     ``agmm`` computes it. scale: real value of one unit of the sum over weights, per channel. shift:
     what is added to it (batch norm, or the readout's bias). alpha: learned alpha[t] or None.
+    All are None for Events and Pixels.
     """
 
     weights: np.ndarray
@@ -90,13 +91,11 @@ class NetworkImage:
     @property
     def gain_mode(self):
         """``exact`` or ``frozen`` AGMM, or ``none`` where the network has no AGMM."""
-        convs = [
-            data for layer, data in zip(self.network.layers, self.layers, strict=True)
-            if isinstance(layer, Conv)
-        ]
-        if self.network.neuron != "agmm" or not convs:
-            return "none"
-        return "frozen" if convs[0].agmm is None else "exact"
+        modes = {
+            "frozen" if data.agmm is None else "exact"
+            for index, data in enumerate(self.layers) if self.network.has_agmm(index)
+        }
+        return max(modes, default="none")
 
     @property
     def checksum(self):
@@ -107,6 +106,7 @@ class NetworkImage:
 def save(image, path):
     """Write ``image`` to ``path``. The old file stays whole until the new one is complete."""
     path = Path(path)
+    _check_network(image.network)
     header, tensors = _header(image), _tensors(image)
     _check_tensors(image.network, tensors, image.gain_mode == "exact")
     header["checksum"] = _checksum(header, tensors)
@@ -166,9 +166,13 @@ def _network(data):
     # Larger sizes than any hardware's would only make the checks below slow.
     if max(numbers) > 4096:
         raise ImageError(f"sizes of the network must be integers from 1 to 4096; {REMEDY}")
-    if network.neuron == "fp":
-        raise ImageError(f"a network that cannot be exported; {REMEDY}")
+    _check_network(network)
     return network
+
+
+def _check_network(network):
+    if network.neuron == "fp" or network != network.plain:
+        raise ImageError(f"a network that cannot be exported; {REMEDY}")
 
 
 def _header(image):
@@ -195,6 +199,8 @@ def _checksum(header, tensors):
 def _fields(network, index, exact):
     """Stored type and shape of every tensor of a layer, by field name."""
     layer, shape, T = network.layers[index], network.shapes[index], (network.T,)
+    if network.coded and index == 0:
+        return {}
     channels = (layer.channels,)
     common = {"bias": ("i4", channels), "scale": ("f4", channels), "shift": ("f4", channels)}
     if isinstance(layer, Readout):
@@ -204,8 +210,9 @@ def _fields(network, index, exact):
     if not isinstance(layer, Conv):
         return common | {"weights": ("i1", kernel), "gain": ("u2", T)}
     common |= {"weights": ("u1", (-(-prod(kernel) // 8),))}
-    if network.neuron == "agmm":
-        common |= {"alpha": ("f4", T)}
+    if not network.has_agmm(index):
+        return common | {"gain": ("u2", T)}
+    common |= {"alpha": ("f4", T)}
     if not exact:
         return common | {"gain": ("u2", T)}
     classes = (

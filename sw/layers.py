@@ -7,7 +7,10 @@ program of the accelerator, the cycle model and the reports. Shapes are channels
 from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 
-__all__ = ["Conv", "LayerError", "Network", "Readout", "Shape", "Stem"]
+__all__ = [
+    "AveragedConv", "AveragedReadout", "Conv", "Events", "LayerError", "Network", "Pixels",
+    "Readout", "Shape", "Stem",
+]
 
 NEURONS = ("agmm", "vanilla", "fp")
 
@@ -34,8 +37,10 @@ class Shape:
 class _Window:
     """Fields shared by the layers that slide a kernel over a map.
 
-    channels: output channels. kernel: side of the square kernel. stride: 1 or 2. padding: zeros on
-    each side (half the kernel by default). pool: 2 applies a 2 x 2 OR (max) pooling to the spikes.
+    channels: output channels. kernel: side of the square kernel, 1 to 8. stride: 1 or 2. padding:
+    zeros on each side (so many by default that an odd kernel keeps the map's size). pool: 2 applies
+    a 2 x 2 OR (max) pooling to the spikes. A kernel of the map's own size makes the layer a fully
+    connected one.
     """
 
     channels: int
@@ -46,12 +51,15 @@ class _Window:
 
     def __post_init__(self):
         if self.padding is None:
-            object.__setattr__(self, "padding", self.kernel // 2)
-        for name, legal in (("kernel", (1, 3, 5)), ("stride", (1, 2)), ("pool", (1, 2))):
+            object.__setattr__(self, "padding", (self.kernel - 1) // 2)
+        if self.kernel not in range(1, 9):
+            raise LayerError(f"kernel must be 1 to 8, got {self.kernel}")
+        for name, legal in (("stride", (1, 2)), ("pool", (1, 2))):
             if getattr(self, name) not in legal:
                 raise LayerError(f"{name} must be one of {legal}, got {getattr(self, name)}")
-        if not 0 <= self.padding <= self.kernel // 2:
-            raise LayerError(f"padding must be 0 to {self.kernel // 2}, got {self.padding}")
+        most = min(self.kernel // 2, 3)
+        if not 0 <= self.padding <= most:
+            raise LayerError(f"padding must be 0 to {most}, got {self.padding}")
         if self.channels < 1:
             raise LayerError(f"channels must be positive, got {self.channels}")
 
@@ -79,6 +87,50 @@ class _Window:
 
 
 @dataclass(frozen=True)
+class _Coded:
+    """First layer that turns numbers into spikes, and computes nothing.
+
+    levels: spikes that a number can become, 1 to 15, in thermometer code: spike channel
+    l * channels + c is set where channel c of the frame exceeds ``thresholds[l]``. A binary
+    convolution behind it has a weight for each level; where those are equal, it multiplies.
+    """
+
+    levels: int = 1
+
+    def __post_init__(self):
+        if type(self.levels) is not int or not 1 <= self.levels <= 15:
+            raise LayerError(f"levels must be 1 to 15, got {self.levels!r}")
+
+    def output_shape(self, shape):
+        return Shape(self.levels * shape.channels, shape.height, shape.width)
+
+    def macs(self, shape):
+        return 0
+
+
+@dataclass(frozen=True)
+class Events(_Coded):
+    """Counts of events, a frame for each time step: n of them are n spikes, at most ``levels``."""
+
+    @property
+    def thresholds(self):
+        return list(range(self.levels))
+
+
+@dataclass(frozen=True)
+class Pixels(_Coded):
+    """Pixels of a static image as spikes, the same at every time step.
+
+    So the first weights are binary, where those of a Stem have 8 bits. The bytes fall into
+    ``levels`` + 1 equal parts.
+    """
+
+    @property
+    def thresholds(self):
+        return [-(-256 * level // (self.levels + 1)) - 1 for level in range(1, self.levels + 1)]
+
+
+@dataclass(frozen=True)
 class Stem(_Window):
     """First layer: 8-bit weights on 8-bit pixels. Its current is the same at every time step."""
 
@@ -86,6 +138,32 @@ class Stem(_Window):
 @dataclass(frozen=True)
 class Conv(_Window):
     """Binary convolution on spikes: batch norm, AGMM gain and LIF follow it."""
+
+
+@dataclass(frozen=True)
+class AveragedConv(Conv):
+    """Conv behind an average pooling of 2 x 2 spikes, an odd last row and column left out.
+
+    Averages are no spikes. But a kernel over them is one of twice the size over the spikes, with
+    each weight four times: ``plain``, which the hardware computes, at four times the MACs. So the
+    kernel is 1 to 4, the padding at most 1 and then for maps of even sides, and the stride 1.
+    """
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, most in (("kernel", 4), ("padding", 1), ("stride", 1)):
+            if getattr(self, name) > most:
+                raise LayerError(
+                    f"{name} must be at most {most} behind an average pooling, got"
+                    f" {getattr(self, name)}"
+                )
+
+    @property
+    def plain(self):
+        return Conv(self.channels, 2 * self.kernel, 2, 2 * self.padding, self.pool)
+
+    def conv_shape(self, shape):
+        return self.plain.conv_shape(shape)
 
 
 @dataclass(frozen=True)
@@ -104,7 +182,25 @@ class Readout:
         return self.channels * shape.size
 
 
-_KINDS = {cls.__name__.lower(): cls for cls in (Stem, Conv, Readout)}
+@dataclass(frozen=True)
+class AveragedReadout(Readout):
+    """Readout behind a global average pooling: the same weights for all pixels of a channel."""
+
+    @property
+    def plain(self):
+        return Readout(self.channels)
+
+    def fan_in(self, shape):
+        return shape.channels
+
+    def macs(self, shape):
+        return self.channels * shape.channels
+
+
+_KINDS = {
+    cls.__name__.lower(): cls
+    for cls in (Events, Pixels, Stem, Conv, AveragedConv, Readout, AveragedReadout)
+}
 
 
 @dataclass(frozen=True)
@@ -112,8 +208,9 @@ class Network:
     """A whole network.
 
     name: used in messages and file names. input: shape of one frame of unsigned bytes. layers: one
-    Stem, any number of Conv, one Readout. T: time steps, 1 to 16. tau: leak factor of the membrane,
-    one of 0, 0.5, 0.75, 0.875 (those are exact in hardware). v_threshold: firing threshold.
+    Stem, Pixels or Events, any number of Conv, one Readout. T: time steps, 1 to 16. tau: leak
+    factor of the membrane, one of 0, 0.5, 0.75, 0.875 (exact in hardware). v_threshold: firing
+    threshold.
     beta: half width of the surrogate gradient (AGMM paper, eq. 7). neuron: ``agmm`` (gain of
     eq. 11), ``vanilla`` (binary weights, no gain) or ``fp`` (real weights; cannot be exported).
     """
@@ -136,14 +233,25 @@ class Network:
         self._check_numbers()
         if type(self.T) is not int or not 1 <= self.T <= 16:
             raise LayerError(f"{self.name}: T must be 1 to 16, got {self.T}")
-        kinds = [type(layer) for layer in self.layers]
-        if len(kinds) < 2 or kinds != [Stem, *[Conv] * (len(kinds) - 2), Readout]:
-            raise LayerError(f"{self.name}: layers must be one Stem, then Conv, then one Readout")
+        expected = [(Stem, _Coded), *[Conv] * (len(self.layers) - 2), Readout]
+        if len(self.layers) < 2 or not all(map(isinstance, self.layers, expected)):
+            raise LayerError(
+                f"{self.name}: layers must be one Stem, Pixels or Events, then Conv, then one"
+                " Readout"
+            )
         for index, shape in enumerate(self.shapes):
             if min(shape.height, shape.width) < 1:
                 raise LayerError(
                     f"{self.name}: layer {index} has an input of {shape.height} x {shape.width}:"
                     " too many strides or pools before it"
+                )
+        for index, (layer, shape) in enumerate(zip(self.layers, self.shapes, strict=False)):
+            if isinstance(layer, AveragedConv) and layer.padding and (
+                shape.height % 2 or shape.width % 2
+            ):
+                raise LayerError(
+                    f"{self.name}: layer {index} pads the averages of a map of {shape.height} x"
+                    f" {shape.width}: its sides must be even, or padding=0"
                 )
 
     def _check_numbers(self):
@@ -171,6 +279,37 @@ class Network:
         for layer in self.layers:
             shapes.append(layer.output_shape(shapes[-1]))
         return shapes
+
+    @property
+    def frame_shape(self):
+        """What the network takes, unsigned bytes: [C, H, W], or [T, C, H, W] of events."""
+        shape = (self.input.channels, self.input.height, self.input.width)
+        return (self.T, *shape) if isinstance(self.layers[0], Events) else shape
+
+    @property
+    def coded(self):
+        """Whether the first layer is no Stem: the host makes spikes of the frames."""
+        return isinstance(self.layers[0], _Coded)
+
+    def has_agmm(self, index):
+        """Whether a layer has the gain of eq. 11: a Conv, but not one that reads ``coded`` input.
+
+        That comes from outside, and its mean with it: no layer could sum it up.
+        """
+        return (
+            self.neuron == "agmm" and isinstance(self.layers[index], Conv)
+            and not (index == 1 and self.coded)
+        )
+
+    @property
+    def plain(self):
+        """The network that the hardware computes: averages as part of the kernels behind them."""
+        return self.replace(layers=[getattr(layer, "plain", layer) for layer in self.layers])
+
+    @property
+    def uses_agmm(self):
+        """Whether any layer has that gain."""
+        return any(map(self.has_agmm, range(len(self.layers))))
 
     @property
     def leak_shift(self):

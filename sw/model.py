@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sw.layers import Conv, Readout, Stem
+from sw.layers import AveragedConv, AveragedReadout, Conv, Events, Pixels, Readout, Stem
 from sw.modules import AGMM, LIF, BinaryConv2d, QuantConv2d, QuantLinear
 
-__all__ = ["ConvLayer", "ReadoutLayer", "SpikingNetwork", "StemLayer", "binary_weights"]
+__all__ = [
+    "CodedLayer", "ConvLayer", "ReadoutLayer", "SpikingNetwork", "StemLayer", "binary_weights",
+]
 
 
 def _pool(spikes, size):
@@ -22,11 +24,28 @@ def _pool(spikes, size):
     return F.max_pool2d(spikes.flatten(0, 1), size).unflatten(0, (T, N))
 
 
+class CodedLayer(nn.Module):
+    """Bytes to spikes, in thermometer code."""
+
+    def __init__(self, network, index):
+        super().__init__()
+        self.T, self.thresholds = network.T, network.layers[index].thresholds
+
+    def forward(self, frames):
+        """Frames ``[N, T, C, H, W]``, or ``[N, C, H, W]`` that are the same at every step.
+
+        Returns spikes ``[T, N, levels * C, H, W]``.
+        """
+        spikes = torch.cat([frames > threshold for threshold in self.thresholds], -3).float()
+        return spikes.transpose(0, 1) if frames.dim() == 5 else spikes.expand(self.T, *spikes.shape)
+
+
 class StemLayer(nn.Module):
     """8-bit convolution of a static image, computed once, then the neuron over T steps."""
 
-    def __init__(self, network, layer, shape):
+    def __init__(self, network, index):
         super().__init__()
+        layer, shape = network.layers[index], network.shapes[index]
         self.T, self.pool = network.T, layer.pool
         self.conv = QuantConv2d(
             shape.channels, layer.channels, layer.kernel, layer.stride, layer.padding
@@ -35,44 +54,52 @@ class StemLayer(nn.Module):
         self.lif = LIF(network.tau, network.v_threshold, network.beta)
 
     def forward(self, images):
-        """Images ``[N, C, H, W]`` of floats 0 to 1, to spikes ``[T, N, C', H', W']``."""
-        current = self.norm(self.conv(images)).contiguous(memory_format=torch.channels_last)
+        """Images ``[N, C, H, W]`` of unsigned bytes, to spikes ``[T, N, C', H', W']``."""
+        current = self.norm(self.conv(images.float() / 255))
+        current = current.contiguous(memory_format=torch.channels_last)
         return _pool(self.lif(current.expand(self.T, *current.shape)), self.pool)
 
 
 class ConvLayer(nn.Module):
     """Binary (or, for neuron ``fp``, real) convolution, batch norm, AGMM gain, neuron, pooling."""
 
-    def __init__(self, network, layer, shape):
+    def __init__(self, network, index):
         super().__init__()
+        layer, shape = network.layers[index], network.shapes[index]
         self.pool = layer.pool
         arguments = shape.channels, layer.channels, layer.kernel, layer.stride, layer.padding
         real = network.neuron == "fp"
+        self.average = nn.AvgPool2d(2) if isinstance(layer, AveragedConv) else nn.Identity()
         self.conv = nn.Conv2d(*arguments, bias=False) if real else BinaryConv2d(*arguments)
         self.norm = nn.BatchNorm2d(layer.channels)
-        self.agmm = AGMM(network.T) if network.neuron == "agmm" else None
+        self.agmm = AGMM(network.T) if network.has_agmm(index) else None
         self.lif = LIF(network.tau, network.v_threshold, network.beta)
 
     def forward(self, spikes):
         T, N = spikes.shape[:2]
-        current = self.norm(self.conv(spikes.flatten(0, 1))).unflatten(0, (T, N))
+        current = self.norm(self.conv(self.average(spikes.flatten(0, 1)))).unflatten(0, (T, N))
         if self.agmm is not None:
             current = self.agmm(current)
         return _pool(self.lif(current), self.pool)
 
 
 class ReadoutLayer(nn.Module):
-    """8-bit linear layer on the flattened spikes, in the order C, H, W."""
+    """8-bit linear layer on the flattened spikes, in the order C, H, W, or on their averages."""
 
-    def __init__(self, network, layer, shape):
+    def __init__(self, network, index):
         super().__init__()
-        self.linear = QuantLinear(shape.size, layer.channels)
+        layer = network.layers[index]
+        self.averages = isinstance(layer, AveragedReadout)
+        self.linear = QuantLinear(layer.fan_in(network.shapes[index]), layer.channels)
 
     def forward(self, spikes):
-        return self.linear(spikes.flatten(2))
+        return self.linear(spikes.mean((3, 4)) if self.averages else spikes.flatten(2))
 
 
-_LAYERS = {Stem: StemLayer, Conv: ConvLayer, Readout: ReadoutLayer}
+_LAYERS = {
+    Events: CodedLayer, Pixels: CodedLayer, Stem: StemLayer, Conv: ConvLayer,
+    AveragedConv: ConvLayer, Readout: ReadoutLayer, AveragedReadout: ReadoutLayer,
+}
 
 
 class SpikingNetwork(nn.Module):
@@ -82,17 +109,16 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.layers = nn.ModuleList(
-            _LAYERS[type(layer)](network, layer, shape)
-            for layer, shape in zip(network.layers, network.shapes, strict=False)
+            _LAYERS[type(layer)](network, index) for index, layer in enumerate(network.layers)
         )
 
     def forward(self, images, record=False):
-        """Logits ``[T, N, classes]`` of unsigned bytes ``[N, C, H, W]``.
+        """Logits ``[T, N, classes]`` of frames, unsigned bytes ``[N, *network.frame_shape]``.
 
         The class is the largest mean over T. With ``record``, also the list of spikes
         ``[T, N, C, H, W]`` that leave every layer but the last, after pooling.
         """
-        signal, spikes = images.float() / 255, []
+        signal, spikes = images, []
         for layer in self.layers:
             signal = layer(signal)
             spikes.append(signal)

@@ -74,14 +74,14 @@ def channel_words(bias, threshold, engine):
     return pad_to(np.concatenate(parts, axis=1), 0, engine.pe, 0)
 
 
-def logit_words(bias, planes, engine):
+def logit_words(bias, planes, engine, passes):
     """Entries of a readout's channels: only those of the last plane hold their class's bias.
 
     planes: of ``readout_planes``; what their XNOR counts exceed their sums by is taken off here.
     """
     weight = 1 << np.arange(formats.PLANES)[::-1]
     negative = (~planes).reshape(-1, formats.PLANES, engine.units, planes.shape[1]).sum(3)
-    excess = engine.steps * np.einsum("spu,p->su", negative, weight).ravel()[: len(bias)]
+    excess = passes * engine.steps * np.einsum("spu,p->su", negative, weight).ravel()[: len(bias)]
     sets = len(planes) // engine.units // formats.PLANES
     last = np.zeros((sets, formats.PLANES, engine.units), np.int64)
     last[:, -1].flat[: len(bias)] = 2 * bias - excess

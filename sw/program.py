@@ -22,6 +22,7 @@ from sw.packing import (
     channel_slot_bits,
     channel_words,
     logit_words,
+    pad_to,
     readout_planes,
     table_words,
     to_words,
@@ -81,53 +82,82 @@ def region_words(engine):
 class Program:
     """Everything the host writes, what it runs, and where it finds what it reads.
 
-    regions: Region -> uint16 words to write from address 0. frame_words: 16-bit words of one frame,
-    written to FRAME at address 0 (even number of bytes; pad with one zero). boundaries: for each
-    layer, the first spike word of its output. ahead: whether a stem core has room to work on the
-    next frame while the other layers run; frames then take turns on the two sides of the spike
-    memory, which are mirror images of each other: word a of one is word spike_depth - 1 - a of the
-    other. Without a stem core there is one side only, whatever ``side`` says.
+    regions: Region -> uint16 words to write from address 0. frame_region, frame_address: where the
+    words of ``pack_frame`` go. boundaries: for each layer, the first spike word of its output.
+    ahead: whether a stem core has room to work on the next frame while the other layers run; frames
+    then take turns on the two sides of the spike memory, which are mirror images of each other:
+    word a of one is word spike_depth - 1 - a of the other. Without a stem core there is one side
+    only, whatever ``side`` says.
     """
 
     engine: object
     network: Network
     regions: dict
-    frame_words: int
     boundaries: tuple
     ahead: bool
 
+    @property
+    def frame_region(self):
+        return Region.SPIKES if self.network.coded else Region.FRAME
+
+    @property
+    def frame_address(self):
+        return self.boundary_words(0)[0] if self.network.coded else 0
+
     def pack_frame(self, frame):
-        """A frame of uint8 [C, H, W] as the uint16 words of the FRAME region."""
-        shape = self.network.input
-        expected = (shape.channels, shape.height, shape.width)
+        """A frame, uint8 ``network.frame_shape``, as uint16 words.
+
+        The bytes in the order row, column, channel, and a zero if their number is odd; of Events
+        and Pixels the spikes that they are, as a layer would leave them.
+        """
+        expected = self.network.frame_shape
         if frame.shape != expected or frame.dtype != np.uint8:
             raise EngineError(
                 f"a frame of {self.network.name} is {expected} bytes, got {frame.shape}"
                 f" {frame.dtype}"
             )
+        if self.network.coded:
+            thresholds = self.network.layers[0].thresholds
+            spikes = np.concatenate([frame > threshold for threshold in thresholds], axis=-3)
+            return self._pack_spikes(np.broadcast_to(spikes, (self.network.T, *spikes.shape[-3:])))
         data = np.transpose(frame, (1, 2, 0)).ravel()
         return np.pad(data, (0, len(data) % 2)).view("<u2")
 
+    def _pack_spikes(self, spikes):
+        """Spikes [T, C, H, W] of the first map: the inverse of ``unpack_boundary``."""
+        engine, cut = self.engine, strips(self.network, self.engine)[0]
+        passes, pixels = engine.passes_of(self.network.T), engine.pixels
+        maps = np.transpose(spikes, (2, 3, 1, 0)).astype(np.uint8)
+        maps = pad_to(pad_to(maps, 2, engine.simd, 0), 3, passes * engine.steps, 0)
+        # Rows above and below, so that every strip can be cut out with its halos.
+        short = pixels * cut.rows - len(maps)
+        maps = np.pad(maps, ((cut.above, short + cut.below), (0, 0), (0, 0), (0, 0)))
+        stored = np.stack([
+            maps[pixel * cut.rows :][: cut.stored_rows] for pixel in range(pixels)
+        ], axis=3)
+        stored = stored.reshape(*stored.shape[:4], passes, engine.steps)
+        # Pass, row, column, channel, strip, step.
+        bits = np.transpose(stored, (4, 0, 1, 2, 3, 5))
+        return np.packbits(bits, bitorder="little").view("<u2")
+
     def run_layer(self, index, side=0):
         """The command that runs one layer, of a frame on that side of the spike memory."""
-        if self.engine.stem is None:
-            return encode_run(index, 1)
-        if index == 0:
+        if index == 0 and self.network.coded:
+            raise EngineError(f"{self.network.layer_name(0)} is written by the host, not run")
+        if self.engine.stem and index == 0:
             return encode_run(0, 0, Flags.STEM | (Flags.STEM_SIDE if side else 0))
-        return encode_run(index - 1, 1, Flags(side))
+        return encode_run(index - _first_layer(self.network, self.engine), 1, Flags(side))
 
     def run_network(self, side=0):
         """The command that runs all layers, or those after the stem where it works ahead.
 
         Then it also runs the stem on the next frame, for the other side.
         """
-        count = len(self.network.layers)
-        if self.engine.stem is None:
-            return encode_run(0, count)
         flags = Flags(side)
         if self.ahead:
             flags |= Flags.STEM | (0 if side else Flags.STEM_SIDE)
-        return encode_run(0, count - 1, flags)
+        count = len(self.network.layers) - _first_layer(self.network, self.engine)
+        return encode_run(0, count, flags)
 
     def boundary_words(self, index, side=0):
         """16-bit address and number of words of layer ``index``'s output in SPIKES."""
@@ -150,10 +180,13 @@ class Program:
             return logits.ravel()[: shape.channels]
         bits = np.unpackbits(words.view(np.uint8), bitorder="little")
         cut = strips(self.network, engine)[index]
-        stored = bits.reshape(cut.stored_rows, shape.width, -1, engine.pixels, engine.steps)
-        # Rows of a strip, then the strips one after the other.
-        rows = np.moveaxis(stored[cut.above :][: cut.rows], 3, 0)
-        maps = rows.reshape(engine.pixels * cut.rows, shape.width, -1, engine.steps)
+        stored = bits.reshape(
+            engine.passes_of(self.network.T), cut.stored_rows, shape.width, -1, engine.pixels,
+            engine.steps,
+        )
+        # Rows of a strip, then the strips one after the other; the passes with their steps.
+        rows = np.transpose(stored[:, cut.above :][:, : cut.rows], (4, 1, 2, 3, 0, 5))
+        maps = rows.reshape(engine.pixels * cut.rows, shape.width, rows.shape[3], -1)
         real = maps[: shape.height, :, : shape.channels, : self.network.T]
         silent = maps.sum() - real.sum()
         if silent:
@@ -161,17 +194,30 @@ class Program:
         return np.ascontiguousarray(np.transpose(real, (3, 2, 0, 1)))
 
 
+def _first_layer(network, engine):
+    """Number of the layer that is the first of the main core's program."""
+    return 1 if engine.stem or network.coded else 0
+
+
 def _words_per_pixel(channels, engine):
     return -(-channels // engine.simd)
 
 
 def _spike_words(network, engine):
-    """Words of every layer's output, halos and all."""
+    """Words of every layer's output, halos and all: a plane for each pass."""
+    passes = engine.passes_of(network.T)
+    return [passes * words for words in _plane_words(network, engine)] + [
+        -(-network.shapes[-1].channels // engine.units)
+    ]
+
+
+def _plane_words(network, engine):
+    """Words of one pass, of every layer's output but the logits."""
     maps = zip(strips(network, engine), network.shapes[1:], strict=False)
     return [
         cut.stored_rows * shape.width * _words_per_pixel(shape.channels, engine)
         for cut, shape in maps
-    ] + [-(-network.shapes[-1].channels // engine.units)]
+    ]
 
 
 def _allocate(network, engine):
@@ -188,7 +234,8 @@ def _allocate(network, engine):
             f"{network.name} does not fit: {network.layer_name(needs.index(worst) + 1)} needs"
             f" {worst} spike words for its input and output, the engine has {top - 1}"
         )
-    ahead = engine.stem is not None and worst + sizes[0] <= top - 1
+    works_ahead = engine.stem is not None and not network.coded
+    ahead = works_ahead and worst + sizes[0] <= top - 1
     if ahead:
         top -= sizes[0]
     return [1 if index % 2 == 0 else top - size for index, size in enumerate(sizes)], ahead
@@ -201,15 +248,27 @@ def _check_widths(image, engine):
         proven = check(image)
     except ExportError as error:
         raise EngineError(f"{network.name} does not fit: {error}") from error
-    if engine.steps < network.T:
+    passes = engine.passes_of(network.T)
+    if passes > engine.passes:
         raise EngineError(
-            f"{network.name} does not fit: T={network.T} needs as many lanes, the engine has"
-            f" {engine.steps}{' for each pixel' if engine.pixels > 1 else ''}"
+            f"{network.name} does not fit: T={network.T}, the engine has {engine.steps} lanes"
+            f"{' for each pixel' if engine.pixels > 1 else ''} in {engine.passes}"
+            f" {'passes' if engine.passes > 1 else 'pass'}"
         )
     if not engine.exact_gain and any(layer.agmm is not None for layer in image.layers):
         raise EngineError(
             f"{network.name} does not fit: the engine has no exact gains, export with --gain frozen"
         )
+    for index, layer in enumerate(image.layers):
+        if layer.agmm is None:
+            continue
+        classes = layer.agmm.table.shape[1:]
+        if max(classes) > 15 or classes[0] * classes[1] > 127:
+            raise EngineError(
+                f"{network.name} does not fit: {network.layer_name(index)} has"
+                f" {classes[0]} x {classes[1]} position classes for its exact gain, the engine"
+                " walks 15 an axis and 127: a smaller kernel, more padding or --gain frozen"
+            )
     if network.leak_shift not in engine.leak_shifts:
         raise EngineError(
             f"{network.name} does not fit: tau={network.tau} is not built in, the engine has"
@@ -221,19 +280,20 @@ def _check_widths(image, engine):
             f"{network.name} does not fit: a map of {largest} rows or columns, the engine walks up"
             f" to {MAP_LIMIT}"
         )
-    records = len(network.layers) - (engine.stem is not None)
+    records = len(network.layers) - _first_layer(network, engine)
     if records > engine.layer_depth:
         raise EngineError(
             f"{network.name} does not fit: {records} layers, the engine's program holds"
             f" {engine.layer_depth}"
         )
     frame_words = -(-network.input.size // 2)
-    if frame_words > engine.frame_depth:
+    if frame_words > engine.frame_depth and not network.coded:
         raise EngineError(
             f"{network.name} does not fit: a frame of {network.input.size} bytes, the engine holds"
             f" {2 * engine.frame_depth}"
         )
     # The array counts modulo 2**bits; what wraps around in a current comes back with the bias.
+    # A readout counts over all passes, and has as many bits more.
     inputs, bits = network.shapes[-2].size, engine.current_width - formats.FRACTION
     if inputs >= 1 << bits:
         raise EngineError(
@@ -248,7 +308,7 @@ def _check_widths(image, engine):
             )
 
 
-def _windows(layer, shape, cut, core):
+def _windows(layer, shape, cut, core, passes):
     """The address walk of one layer over a map cut into strips, in its element addresses.
 
     Of the frame, ``cut`` is None.
@@ -256,8 +316,8 @@ def _windows(layer, shape, cut, core):
     if isinstance(layer, Readout):
         words = cut.rows * shape.width * _words_per_pixel(shape.channels, core)
         return dict(
-            kernel_last=0, depth_last=words - 1, in_height=core.pixels, in_width=1, stride=1,
-            padding=0, row_jump=0, x_step=0, y_step=0, start=0,
+            kernel_last=0, depth_last=words - 1, in_height=passes * core.pixels, in_width=1,
+            stride=1, padding=0, row_jump=0, x_step=0, y_step=0, start=0,
         )
     depth = shape.channels if isinstance(layer, Stem) else _words_per_pixel(shape.channels, core)
     row = shape.width * depth
@@ -330,7 +390,7 @@ class _CoreImage:
         """16-bit words so far."""
         return sum(len(words) for words in self.words[region])
 
-    def add(self, layer, shape, data, rows):
+    def add(self, layer, shape, data, rows, passes):
         """Weights and channels of a layer; the record's fields that place and count them.
 
         rows: of a strip of its input.
@@ -343,7 +403,7 @@ class _CoreImage:
         if isinstance(layer, Readout):
             bits = readout_planes(data.weights, shape, rows, core)
             words = binary_words(bits, core)
-            channels = logit_words(data.bias, bits, core)
+            channels = logit_words(data.bias, bits, core, passes)
             tiles = -(-len(bits) // core.pe)
         else:
             tiles, bias = -(-layer.channels // core.pe), data.bias
@@ -402,8 +462,12 @@ def compile_program(image, engine):
         stem = _CoreImage(engine.stem, 8 * engine.stem.pe)
     sigmoid, before = [], None
     maps = [None, *strips(network, engine), None]
+    planes, passes = [0, *_plane_words(network, engine), 0], engine.passes_of(network.T)
+    last_pass_steps = network.T - (passes - 1) * engine.steps
 
     for index, (layer, data) in enumerate(zip(network.layers, image.layers, strict=True)):
+        if network.coded and index == 0:
+            continue
         shape, out = network.shapes[index], network.shapes[index + 1]
         core, cut, out_cut = (stem if index == 0 else main), maps[index], maps[index + 1]
         values = dict(
@@ -412,14 +476,17 @@ def compile_program(image, engine):
             pool=int(getattr(layer, "pool", 1) == 2),
             exact_gain=int(data.agmm is not None),
             step_mask=sum(
-                ((1 << network.T) - 1) << p * engine.steps for p in range(engine.pixels)
+                ((1 << last_pass_steps) - 1) << p * engine.steps for p in range(engine.pixels)
             ),
             channels=layer.channels,
             out_height_last=out.height - 1,
             out_width_last=out.width - 1,
             out_base=boundaries[index],
-            **_windows(layer, shape, cut, engine),
-            **core.add(layer, shape, data, cut and cut.rows),
+            first_pass=engine.passes - passes,
+            in_plane=planes[index],
+            out_plane=planes[index + 1],
+            **_windows(layer, shape, cut, engine, passes),
+            **core.add(layer, shape, data, cut and cut.rows, passes),
         )
         if out_cut is not None:
             row_words = out.width * _words_per_pixel(out.channels, engine)
@@ -428,18 +495,21 @@ def compile_program(image, engine):
             values |= _strip_fields(layer, shape, out, out_cut, row_words)
         if index:
             values["start"] += boundaries[index - 1]
-        gains = np.full(engine.lanes, formats.GAIN_ONE, np.int64)
+        gains = np.full(
+            (passes, engine.pixels, engine.steps), formats.GAIN_ONE, np.int64
+        )
         if data.agmm is not None:
             sigmoid = data.agmm.sigmoid
-            gains[: network.T] = data.agmm.factor
             values |= dict(mean_offset=data.agmm.offset, mean_shift=data.agmm.shift)
             before.add_table(layer, shape, data.agmm.table)
-        elif data.gain is not None:
-            gains.reshape(engine.pixels, engine.steps)[:, : network.T] = data.gain
-        core.records.append((values, gains))
+        if data.gain is not None or data.agmm is not None:
+            words = data.gain if data.agmm is None else data.agmm.factor
+            for step, word in enumerate(words):
+                gains[step // engine.steps, :, step % engine.steps] = word
+        core.records.append((values, gains.ravel()))
         before = core
 
-    regions = main.regions(network, 0 if stem is main else 1, "engine")
+    regions = main.regions(network, _first_layer(network, engine), "engine")
     if stem is not main:
         words = stem.regions(network, 0, "stem core")
         regions |= {region.of_stem: w for region, w in words.items()}
@@ -451,7 +521,6 @@ def compile_program(image, engine):
         engine=engine,
         network=network,
         regions={region: regions[region] for region in region_words(engine) if region in regions},
-        frame_words=-(-network.input.size // 2),
         boundaries=tuple(boundaries),
         ahead=ahead,
     )

@@ -83,7 +83,7 @@ def encode_info(engine):
         VERSION, engine.pe, engine.simd, engine.lanes, engine.units, engine.layer_depth,
         engine.current_width,
         sum(1 << shift for shift in engine.leak_shifts),
-        engine.deep | (engine.pixels.bit_length() - 1) << 1,
+        engine.deep | (engine.pixels.bit_length() - 1) << 1 | (engine.passes.bit_length() - 1) << 4,
         engine.weight_depth, engine.spike_depth, engine.frame_depth, engine.channel_depth,
         engine.mean_depth, *(engine.stem.sizes.values() if engine.stem else (0,) * 5),
     )
@@ -111,7 +111,7 @@ def decode_info(reply):
     engine = Engine(
         pe=pe, simd=simd, lanes=lanes, units=units, layer_depth=layers, current_width=width,
         leak_shifts=[shift for shift in range(8) if leaks >> shift & 1], deep=bool(form & 1),
-        pixels=1 << (form >> 1),
+        pixels=1 << (form >> 1 & 7), passes=1 << (form >> 4),
         **dict(zip(names, sizes[:5], strict=True)),
     )
     if not sizes[5]:

@@ -52,7 +52,7 @@ _LAYER = dict(
     stride=2,
     padding=2,
     kernel_last=3,
-    step_mask=16,  # one bit for each of the T time steps in use
+    step_mask=16,  # one bit for each time step in use, of the last pass
     start=32,  # element address of the first window's corner, padding included
     row_jump=16,  # from the last element of a kernel row to the first of the next, signed
     x_step=16,  # from one window to the next in x and in y
@@ -95,15 +95,29 @@ _STRIPS = dict(
     halo_below=3,
 )
 
-_FIELDS = {True: _pack(**_LAYER, **_MEAN), False: _pack(**_LAYER, **_STRIPS)}
+#: Of an engine with several passes.
+_PASSES = dict(
+    first_pass=4,  # the last pass is number passes - 1, however many there are
+    in_plane=16,  # spike words from a pass to the next, of the input
+    out_plane=16,  # and of the output
+)
+
+
+def _fields(exact_gain, passes):
+    return _pack(
+        **_LAYER, **(_MEAN if exact_gain else _STRIPS), **(_PASSES if passes else {})
+    )
+
+
+_FIELDS = {(gain, passes): _fields(gain, passes) for gain in (True, False) for passes in (0, 1)}
 
 #: Those of all engines.
-EVERY_FIELD = (*_FIELDS[True], *_FIELDS[False][len(_LAYER) :])
+EVERY_FIELD = (*_fields(True, False), *_fields(False, True)[len(_LAYER) :])
 
 
 def fields(engine):
     """The Fields of a layer record."""
-    return _FIELDS[engine.exact_gain]
+    return _FIELDS[engine.exact_gain, engine.passes > 1]
 
 
 #: Maps have at most this many rows and columns: coordinates of kernel taps take 7 bits.
@@ -120,7 +134,10 @@ def field_bits(engine):
         channels=channel + 1, out_base=(engine.spike_depth - 1).bit_length(),
         weight_base=(engine.weight_depth - 1).bit_length(), channel_base=channel,
         mean_base=(engine.mean_depth - 1).bit_length(), strip_jump=element,
-        strip_words=(engine.spike_depth - 1).bit_length(),
+        first_pass=(engine.passes - 1).bit_length(),
+        **dict.fromkeys(
+            ("strip_words", "in_plane", "out_plane"), (engine.spike_depth - 1).bit_length()
+        ),
     )
     return {field.name: min(field.bits, limits.get(field.name, 32)) for field in fields(engine)}
 
@@ -136,11 +153,11 @@ def field_words(engine):
     return last.word + -(-(last.shift + last.bits) // 16)
 
 
-def record_words(engine):
-    """16-bit words of one layer record: the fields, then a gain or factor for each lane."""
-    return field_words(engine) + engine.lanes
+def record_words(engine, passes=1):
+    """16-bit words of a layer record: the fields, then a gain or factor for each lane and pass."""
+    return field_words(engine) + engine.lanes * passes
 
 
 def record_stride(engine):
     """16-bit words from one layer record to the next in the program memory."""
-    return 1 << (record_words(engine) - 1).bit_length()
+    return 1 << (record_words(engine, engine.passes) - 1).bit_length()

@@ -188,10 +188,9 @@ def train(args):
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train_set = [tensor.to(device) for tensor in load(args.data, "train", args.data_root)]
     test_set = [tensor.to(device) for tensor in load(args.data, "test", args.data_root)]
-    shape = (network.input.channels, network.input.height, network.input.width)
-    if train_set[0].shape[1:] != shape:
+    if train_set[0].shape[1:] != network.frame_shape:
         raise TrainingError(
-            f"{network.name} takes images of {shape}, {args.data} has"
+            f"{network.name} takes frames of {network.frame_shape}, {args.data} has"
             f" {tuple(train_set[0].shape[1:])}: choose --data or --arch"
         )
     classes, outputs = train_set[1].max().item() + 1, network.layers[-1].channels

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from sw.export import export
-from sw.layers import Conv, Readout
+from sw.layers import Conv, Events, Pixels, Readout
 from sw.model import SpikingNetwork
 
 #: Share of spikes that every layer of a random network sends on, after pooling.
@@ -14,9 +14,13 @@ FIRING_RATES = (0.1, 0.3)
 
 
 def random_frames(network, count, seed=0):
-    """Frames uint8 [N, C, H, W]: dark and bright regions, noise, contrast, as pictures have."""
+    """Frames uint8: dark and bright regions, noise, contrast, as pictures have. Or few events."""
     generator = torch.Generator().manual_seed(seed)
     shape = network.input
+    if isinstance(network.layers[0], Events):
+        rates = 0.4 * torch.rand(count, 1, 1, 1, 1, generator=generator)
+        rates = rates.expand(count, *network.frame_shape)
+        return torch.poisson(rates, generator).to(torch.uint8)
     size = (shape.height, shape.width)
     coarse = torch.rand(count, shape.channels, 3, 3, generator=generator)
     smooth = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
@@ -44,21 +48,27 @@ def random_model(network, seed=0):
         return values
 
     model = SpikingNetwork(network).eval()
-    signal = random_frames(network, 12, seed + 1).float() / 255
+    signal = random_frames(network, 12, seed + 1)
     for layer, module in zip(network.layers, model.layers, strict=True):
+        if isinstance(layer, (Events, Pixels)):
+            signal = module(signal)
+            continue
         if isinstance(layer, Readout):
             module.linear.weight.copy_(uniform(-0.1, 0.1, *module.linear.weight.shape))
             module.linear.bias.copy_(uniform(-0.1, 0.1, layer.channels))
             continue
         module.conv.weight.copy_(uniform(-0.5, 0.5, *module.conv.weight.shape))
-        sums = module.conv(signal.flatten(0, 1) if isinstance(layer, Conv) else signal)
+        is_conv = isinstance(layer, Conv)
+        sums = module.conv(
+            module.average(signal.flatten(0, 1)) if is_conv else signal.float() / 255
+        )
         norm, agmm = module.norm, getattr(module, "agmm", None)
         norm.running_mean.copy_(sums.mean((0, 2, 3)))
         norm.running_var.copy_(sums.var((0, 2, 3)) + 1e-6)
         norm.weight.copy_(uniform(0.5, 1.5, layer.channels) * signs(layer.channels))
         norm.bias.copy_(uniform(-0.5, 0.5, layer.channels))
         scaled = norm(sums)
-        scaled = scaled.unflatten(0, signal.shape[:2]) if agmm else scaled.expand(
+        scaled = scaled.unflatten(0, signal.shape[:2]) if is_conv else scaled.expand(
             network.T, *scaled.shape
         )
         target = uniform(*FIRING_RATES, 1).item()

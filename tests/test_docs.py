@@ -8,15 +8,19 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 
+from sw import data, image
 from sw.cycles import cycles_per_frame, layer_cycles
 from sw.engine import ENGINES, Engine
-from sw.networks import cnv, digits, fashion_mnist
+from sw.layers import Conv, Events, Network, Readout, Shape
+from sw.networks import BUILTIN, cnv, digits, fashion_mnist
 from sw.program import Region
 from sw.protocol import INFO_BYTES, VERSION, Flags, Opcode, Status, encode_info
 from sw.record import EVERY_FIELD, record_words
 from tests.hw.support import play
 from tests.readme import PAGES, ROOT, anchors, blocks, commands, links, table
+from tests.support import random_image
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
@@ -31,7 +35,9 @@ def script(name):
     return module
 
 
-layer_record, results, popcounts = map(script, ("layer_record", "results", "popcounts"))
+layer_record, results, popcounts, zero_words = map(
+    script, ("layer_record", "results", "popcounts", "zero_words")
+)
 
 #: Commands of the system that the pages may use.
 SYSTEM = {"git", "cd", "."}
@@ -205,6 +211,58 @@ def test_popcounts_that_are_compared_count_alike():
         assert [count for (count,) in rows[1:]] == expected
 
 
+def test_zero_words_are_those_of_the_sources():
+    report = json.loads(zero_words.RESULTS.read_text())
+    assert report["source"] == zero_words.digest()
+    assert zero_words.render(ARCHITECTURE, report) == ARCHITECTURE
+    for key in ("cases", "costs"):
+        wrong = [{**report[key][0], "now": 1, "lut4": 1}, *report[key][1:]]
+        assert zero_words.render(ARCHITECTURE, {**report, key: wrong}) != ARCHITECTURE
+    for row in report["cases"]:
+        engine, network = ENGINES[row["board"]], BUILTIN[row["model"]]()
+        cycles = [layer_cycles(network, index, engine) for index in range(len(network.layers))]
+        assert row["now"] == sum(cycles[engine.stem is not None :])
+    (digits,) = (row for row in report["cases"] if row["model"] == "digits")
+    model, engine = image.load(ROOT / "models/digits.bsnn"), ENGINES[digits["board"]]
+    frames, _ = data.load("digits", "test")
+    assert zero_words.case(model, engine, frames[: report["images"]]).items() <= digits.items()
+
+
+def test_words_of_zeros_by_hand():
+    """A 3 x 3 kernel on 2 x 2 pixels of two words each: 4 of 9 taps are inside, with one spike."""
+    engine = Engine(
+        pe=4, simd=8, lanes=4, weight_depth=64, spike_depth=64, channel_depth=64, mean_depth=64
+    )
+    network = Network("hand", Shape(1, 2, 2), [Events(16 - 1), Conv(5), Readout(2)], T=2)
+    frames = torch.zeros(1, 2, 1, 2, 2, dtype=torch.uint8)
+    frames[0, 1, 0, 1, 1] = 1
+    found = zero_words.case(random_image(network), engine, frames)
+    # Four windows, two tiles each: 18 words now, 8 without padding, 17 - 6 with one word inside.
+    assert found["now"] - found["padding"] == 4 * 2 * (18 - 8)
+    assert found["now"] - found["real"] == 4 * 2 * (8 - 1)
+    assert found["now"] - found["best"] == 4 * 2 * (18 - 4)
+
+
+def test_spike_counts_make_sums_of_and_counts():
+    rng, engine = random.Random(4), Engine(
+        pe=4, simd=8, lanes=4, weight_depth=64, spike_depth=64, channel_depth=64, mean_depth=64
+    )
+    spikes = [rng.getrandbits(32) for _ in range(5)] + [0]
+    weights = [rng.getrandbits(8) for _ in spikes]
+    lanes = [[sum((word >> 4 * c + t & 1) << c for c in range(8)) for word in spikes]
+             for t in range(4)]
+    counts = [sum((s & w).bit_count() for s, w in zip(lane, weights, strict=True))
+              for lane in lanes]
+    sums = [sum((s & w).bit_count() - (s & ~w).bit_count()
+                for s, w in zip(lane, weights, strict=True)) for lane in lanes]
+    rows = play(zero_words.SpikeCount(engine), [
+        dict(spikes=word, first=cycle == 1, last=cycle == 6, counts=[counts])
+        for cycle, word in enumerate([*spikes, 3, 3])
+    ], ["sums", "zero"])
+    assert rows[7][0] == [[value % (1 << 12) for value in sums]]
+    assert [zero for _, zero in rows[1:7]] == [not word for word in spikes]
+
+
 def test_results_table_is_that_of_the_builds():
     reports = results.load()
     assert results.render(README, reports) == README
@@ -245,8 +303,8 @@ def test_columns_of_the_engine_table():
         layer_depth=2, leak_shifts=(1, 2), deep=True,
     )
     column = {
-        "pe": "4", "simd": "8", "lanes": "4", "pixels": "1", "weight_depth": "16",
-        "spike_depth": "32",
+        "pe": "4", "simd": "8", "lanes": "4", "pixels": "1", "passes": "1",
+        "weight_depth": "16", "spike_depth": "32",
         "channel_depth": "64", "mean_depth": "128", "frame_depth": "512", "units": "1",
         "layer_depth": "2", "current_width": "16", "leak_shifts": "1, 2", "deep": "yes",
         "stem": "none",

@@ -83,3 +83,11 @@ def test_random_networks_are_of_these_sources():
     assert report["sources"] == digests, f"the hardware has changed: run {report['command']}"
     assert report["networks"] >= 200
     assert report["differences"] == []
+    assert set(report["seen"]) >= {
+        *random_networks.ENGINES, "T=1", "several passes", "exact gain", "frozen gain", "no gain",
+        "stem 5x5", "conv 1x1", "conv 3x3", "conv 5x5", "fully connected", "average pooling",
+        "global average pooling", "events of one level", "events of several levels",
+        "pixels of several levels", "stride 2", "pool 2", "padding", "no padding",
+        "strips beyond the map", "halos", "1x1 map", "input up to 64",
+        "channels not multiples of pe",
+    }

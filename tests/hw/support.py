@@ -37,12 +37,23 @@ TWO = replace(
     stem=PAIRS.stem_core(pe=4, units=1, weight_depth=64, channel_depth=32, mean_depth=256),
 )
 
+#: For more time steps than lanes.
+PASSES = replace(SMALL, passes=4)
+WIDE_IN_PASSES = replace(WIDE, passes=8)
+PAIRS_IN_PASSES = replace(PAIRS, passes=2)
+STRIPS_IN_PASSES = replace(STRIPS, passes=4)
+FOUR_STRIPS_IN_PASSES = replace(FOUR_STRIPS, passes=2)
+TWO_IN_PASSES = replace(
+    TWO, passes=4, stem=replace(PAIRS, passes=4).stem_core(**TWO.stem.sizes)
+)
+
 
 def shape(engine):
     """Short name of an engine in test names."""
     name = f"{engine.pe}x{engine.simd}x{engine.lanes}x{engine.units}"
     strips = f"-{engine.pixels}strips" * (engine.pixels > 1)
-    return f"{name}{strips}{'-deep' * engine.deep}{'-two' * (engine.stem is not None)}"
+    passes = f"-{engine.passes}passes" * (engine.passes > 1)
+    return f"{name}{strips}{passes}{'-deep' * engine.deep}{'-two' * (engine.stem is not None)}"
 
 
 def simulate(design, *testbenches):
@@ -139,6 +150,14 @@ def in_groups(values, units):
     return [values[start : start + units] for start in range(0, len(values), units)]
 
 
+def interleaved(lists, size):
+    """``size`` entries of each of the lists in turn, all as long as the first."""
+    return [
+        value for start in range(0, len(lists[0]), size)
+        for values in lists for value in values[start : start + size]
+    ]
+
+
 def difference(expected, got):
     """None for equal lists, else one line that says where they part."""
     for place, (ours, theirs) in enumerate(zip(expected, got, strict=False)):
@@ -174,7 +193,8 @@ def records(program):
                     bits >> (16 * field.word + field.shift) & ((1 << widths[field.name]) - 1)
                 for field in fields(core)
             }
-            layers.append((values, row[field_words(core) : record_words(core)]))
+            passes = core.passes - values.get("first_pass", 0)
+            layers.append((values, row[field_words(core) : record_words(core, passes)]))
     return layers
 
 

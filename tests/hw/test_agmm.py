@@ -12,6 +12,7 @@ from hw.agmm import Gain, Mean
 from hw.bus import HostWrite
 from hw.record import layer_layout
 from hw.writer import Writer
+from sw.engine import Engine
 from sw.formats import INDEX_LIMIT, MEAN_BITS, sigmoid_table
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.positions import Axis
@@ -19,16 +20,23 @@ from sw.program import Region, compile_program
 from tests.hw.support import (
     FLOWS,
     FOUR_STRIPS,
+    FOUR_STRIPS_IN_PASSES,
     FOURS,
     PAIRS,
+    PAIRS_IN_PASSES,
+    PASSES,
     SMALL,
     STALLS,
     STRIPS,
+    STRIPS_IN_PASSES,
     TWO,
+    TWO_IN_PASSES,
     WIDE,
+    WIDE_IN_PASSES,
     difference,
     host_write,
     in_groups,
+    interleaved,
     plain,
     play,
     records,
@@ -57,7 +65,7 @@ class WrittenMean(wiring.Component):
             "valid": In(1),
             "spikes": In(data.ArrayLayout(engine.lanes, engine.units)),
             "host": In(HostWrite),
-            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes)),
+            "totals": Out(data.ArrayLayout(signed(MEAN_BITS), engine.lanes * engine.passes)),
         })
         self.mean, self.writer = Mean(engine, region), Writer(engine)
 
@@ -107,14 +115,17 @@ def direct(image, spikes):
 def stimulus_of(engine, layer, spikes, willing):
     """A clear, then the channels in the Writer's order; those beyond the real ones all spike."""
     steps, channels, height, width = spikes.shape
-    words = []
+    lanes, words = engine.lanes, []
     for y in range(height):
         for x in range(width):
+            passes = [[] for _ in range(engine.passes_of(steps))]
             for c in range(-(-channels // engine.pe) * engine.pe):
                 word = 2**steps - 1
                 if c < channels:
                     word = sum(int(spikes[t, c, y, x]) << t for t in range(steps))
-                words.append(word)
+                for number, stream in enumerate(passes):
+                    stream.append(word >> number * lanes & (1 << lanes) - 1)
+            words += interleaved(passes, engine.pe)
     items = [dict(valid=1, spikes=group, clear=0) for group in in_groups(words, engine.units)]
     clear = [dict(valid=0, clear=1, layer=layer)] * 2
     return clear + with_gaps(items, willing, after=MEAN_LATENCY[engine.units > 1] + 1)
@@ -141,7 +152,8 @@ def run(engine, image, maps, willing, table=None):
             await host_write(ctx, dut.host, Region.MEANS, [0x5555] * len(words))
 
     rows = play(dut, stimulus, ["totals"], prepare)
-    return dut, [rows[end][0][: image.network.T] for end in ends]
+    used = core.lanes * core.passes_of(image.network.T)
+    return dut, [rows[end][0][-used:][: image.network.T] for end in ends]
 
 
 def random_maps(image, seed=0):
@@ -175,12 +187,46 @@ def test_the_most_position_classes_there_are():
 
 
 @pytest.mark.parametrize("channels", [1, 4, 11])
-@pytest.mark.parametrize("engine", [SMALL, WIDE, PAIRS, FOURS, TWO], ids=shape)
+@pytest.mark.parametrize(
+    "engine", [SMALL, WIDE, PAIRS, FOURS, TWO, PASSES, TWO_IN_PASSES], ids=shape
+)
 def test_channels_fill_tiles_or_not(engine, channels):
     image = random_image(network(3, 2, 6, 7, channels))
     maps = random_maps(image)
     _, got = run(engine, image, maps, FLOWS)
     assert difference([direct(image, spikes) for spikes in maps], got) is None
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("engine, T", [
+    (PASSES, 5), (PASSES, 16), (PAIRS_IN_PASSES, 7), (WIDE_IN_PASSES, 9), (TWO_IN_PASSES, 8),
+], ids=lambda value: shape(value) if isinstance(value, Engine) else str(value))
+def test_every_pass_has_totals_of_its_own(engine, T, willing):
+    image = random_image(network(3, 1, 3, 4, 11, T))
+    maps = random_maps(image)
+    dut, got = run(engine, image, maps, willing)
+    assert difference([direct(image, spikes) for spikes in maps], got) is None
+    table, axes = image.layers[1].agmm.table, [Axis.of(size, 3, 1, 1) for size in (3, 4)]
+    assert got == [dut.mean.model(spikes, table, *axes) for spikes in maps]
+    # Steps of different passes must not look alike here.
+    assert len(set(got[0])) == T
+
+
+def test_totals_of_fewer_passes_are_the_last():
+    """Before them nothing is summed up, whatever the layers before left there."""
+    image, long = (random_image(network(3, 1, 3, 4, T=T)) for T in (3, 13))
+    program = compile_program(long, PASSES)
+    layers = [shared_fields(PASSES, records(compile_program(i, PASSES))[0][0])
+              for i in (long, image)]
+    stimulus = stimulus_of(PASSES, layers[0], random_maps(long)[0], FLOWS)
+    stimulus += stimulus_of(PASSES, layers[1], random_maps(image)[0], FLOWS)
+    dut = WrittenMean(PASSES)
+
+    async def prepare(ctx):
+        await host_write(ctx, dut.host, Region.MEANS, program.regions[Region.MEANS])
+
+    rows = play(dut, stimulus, ["totals"], prepare)
+    assert rows[-1][0][:12] == [0] * 12 and all(rows[-1][0][12:15])
 
 
 def test_without_a_successor_that_asks_there_is_no_sum():
@@ -208,19 +254,20 @@ def test_a_moved_spike_is_noticed():
 
 
 def gains_of(engine, cases, table=None, exact=1):
-    """(gains, cycles busy) for each (totals, offset, shift, factors).
+    """(gains, cycles busy) for each (totals, offset, shift, factors) of so many passes.
 
-    Factors come as soon as they may, and one cycle later.
+    Factors come as soon as they may, and one cycle later. Totals of other passes are noise.
     """
-    dut, results = Gain(engine), []
+    dut, results, places = Gain(engine), [], engine.lanes * engine.passes
 
     async def testbench(ctx):
         await host_write(ctx, dut.host, Region.SIGMOID, table or sigmoid_table())
         for totals, offset, shift, factors in cases:
-            ctx.set(dut.layer, dict(
-                mean_shift=shift, mean_offset=offset & 0xFFFFFFFF, exact_gain=exact,
-            ))
-            ctx.set(dut.totals, totals)
+            layer = dict(mean_shift=shift, mean_offset=offset & 0xFFFFFFFF, exact_gain=exact)
+            if engine.passes > 1:
+                layer["first_pass"] = engine.passes - len(factors) // engine.lanes
+            ctx.set(dut.layer, layer)
+            ctx.set(dut.totals, [*[-12345] * places, *totals][-places:])
             busy = late = 0
             for factor in factors:
                 ctx.set(dut.load, 1)
@@ -261,11 +308,22 @@ def gain_cases(lanes):
     return cases
 
 
-@pytest.mark.parametrize("engine", [SMALL, WIDE], ids=shape)
-def test_gains_equal_the_model_after_its_cycles(engine):
-    cases = gain_cases(engine.lanes)
+@pytest.mark.parametrize("engine, passes", [
+    (SMALL, [1]), (WIDE, [1]), (PASSES, [1]), (PASSES, [4, 1, 3]), (WIDE_IN_PASSES, [2, 8]),
+], ids=lambda value: shape(value) if isinstance(value, Engine) else str(value))
+def test_gains_equal_the_model_after_its_cycles(engine, passes):
+    """Those of fewer passes are the last: before them are those of the layers before."""
+    cases, places = [], engine.lanes * engine.passes
+    for used in passes:
+        cases += gain_cases(used * engine.lanes)
     dut, results = gains_of(engine, cases)
-    expected = [(dut.model(*case), dut.cycles(exact=True)) for case in cases]
+    expected, gains = [], [0] * places
+    for case in cases:
+        gains = [*gains, *dut.model(*case)][-places:]
+        used = len(case[0]) // engine.lanes
+        assert dut.cycles(True, used) == 17 * engine.lanes * used
+        expected.append((gains, dut.cycles(True, used)))
+    assert dut.cycles(exact=True) == 17 * engine.lanes
     assert difference(expected, results) is None
     assert {0, 255} < {gain for gains, _ in expected for gain in gains}
 
@@ -286,10 +344,24 @@ def test_constant_gains_stay_as_they_were_loaded():
     assert (got, busy) == (gains, Gain(SMALL).cycles(exact=False))
 
 
+@pytest.mark.parametrize("passes", [1, 2, 3, 4])
+def test_constant_gains_of_fewer_passes_are_in_the_last_places(passes):
+    """What was there before moves on."""
+    rng = random.Random(15)
+    before, gains = ([rng.randrange(257) for _ in range(count)] for count in (16, 4 * passes))
+    totals = [1, 2, 3, 4]
+    _, results = gains_of(PASSES, [(totals, 0, 0, before), (totals, 0, 0, gains)], exact=0)
+    assert results == [(before, 0), ([*before, *gains][-16:], 0)]
+    assert results[1][0][-4 * passes :] == gains
+
+
 @with_and_without_gaps
-@pytest.mark.parametrize("engine", [STRIPS, FOUR_STRIPS], ids=shape)
+@pytest.mark.parametrize(
+    "engine", [STRIPS, FOUR_STRIPS, STRIPS_IN_PASSES, FOUR_STRIPS_IN_PASSES], ids=shape
+)
 def test_an_engine_without_exact_gains_keeps_those_it_is_loaded_with(engine, willing):
-    dut, lanes, rng = Gain(engine), engine.lanes, random.Random(14)
+    """Those of a pass after those of the pass before it."""
+    dut, lanes, rng = Gain(engine), engine.lanes * engine.passes, random.Random(14)
     assert not engine.exact_gain
     loads = [256, 0, 255, 1, *(rng.randrange(257) for _ in range(3 * lanes - 4))]
     stimulus = with_gaps([dict(load=1, data=gain) for gain in loads], willing, after=5, load=0)

@@ -8,6 +8,7 @@ import pytest
 
 from hw.array import Array
 from sw.engine import Engine
+from sw.formats import FRACTION
 from tests.hw.support import (
     DEPTHS,
     FLOWS,
@@ -15,10 +16,13 @@ from tests.hw.support import (
     FOURS,
     LONG,
     PAIRS,
+    PAIRS_IN_PASSES,
     SINGLE_STEPS,
     SMALL,
     STRIPS,
+    STRIPS_IN_PASSES,
     WIDE,
+    WIDE_IN_PASSES,
     arrivals,
     difference,
     one_by_one,
@@ -34,6 +38,8 @@ ENGINES = [
 ]
 #: Sums of four bits: they wrap many times.
 NARROW = Engine(pe=4, simd=8, lanes=4, current_width=8, **DEPTHS)
+#: Seven bits, of which two are those of the passes.
+NARROW_IN_PASSES = replace(NARROW, current_width=9, passes=4)
 
 
 def random_tiles(engine, lengths, seed=0):
@@ -65,7 +71,9 @@ def expected(dut, tiles, lasts):
 
 
 @with_and_without_gaps
-@pytest.mark.parametrize("engine", [*ENGINES, NARROW], ids=shape)
+@pytest.mark.parametrize(
+    "engine", [*ENGINES, NARROW, NARROW_IN_PASSES, WIDE_IN_PASSES], ids=shape
+)
 def test_equals_its_model_at_its_latency(engine, willing):
     dut = Array(engine)
     assert dut.latency == (6 if engine.deep else 3)
@@ -77,7 +85,24 @@ def test_equals_its_model_at_its_latency(engine, willing):
     assert (agreements >= 1 << dut.width) == (engine is NARROW)
 
 
-@pytest.mark.parametrize("engine", [SMALL, PAIRS, DEEP], ids=shape)
+@pytest.mark.parametrize("words, fit", [(3, True), (15, True), (16, False)])
+def test_passes_have_bits_of_their_own(words, fit):
+    """Counts of all passes, of which 2**5 is the current's share."""
+    engine, single = NARROW_IN_PASSES, replace(NARROW_IN_PASSES, passes=1)
+    tiles = random_tiles(engine, [words, words, 4])
+    (_, got), (_, wrapped) = (run(Array(e), tiles, FLOWS) for e in (engine, single))
+    count = words * engine.simd
+    assert count >= 1 << single.current_width - FRACTION or words == 3
+    assert [row for _, row in got[:4]] == [[count if fit else 0] * 4] * 4
+    assert [row for _, row in wrapped[:4]] == [[count % 32] * 4] * 4
+
+
+@pytest.mark.parametrize("passes, bits", [(1, 5), (2, 6), (4, 7)])
+def test_width_of_a_count(passes, bits):
+    assert Array(replace(NARROW_IN_PASSES, passes=passes)).width == bits
+
+
+@pytest.mark.parametrize("engine", [SMALL, PAIRS, DEEP, PAIRS_IN_PASSES], ids=shape)
 @pytest.mark.parametrize("words", [1, 2, 4, 5, 11])
 def test_cycles_from_tile_to_tile(words, engine):
     dut = Array(engine)
@@ -104,11 +129,16 @@ def test_counts_less_the_negative_weights_are_the_sum_of_weights_over_spikes(eng
             assert counts[p][t] - negative == total
 
 
-def run_of_strips(dut, tiles, turns, willing):
-    """As ``run``; the strips of turn n of ``turns``, a bit each, sum the words of part n."""
+def run_of_strips(dut, tiles, turns, willing, passes=1):
+    """As ``run``; the strips of turn n of ``turns``, a bit each, sum the words of part n.
+
+    In later ``passes`` the turns come again, and the sums go on.
+    """
+    turns = turns * passes
     words = [
-        [dict(first=index == 0, active=active, spikes=spikes, weights=weights)
-         for active, part in zip(turns, tile, strict=True)
+        [dict(first=index == 0 and turn * passes < len(turns), active=active, spikes=spikes,
+              weights=weights)
+         for turn, (active, part) in enumerate(zip(turns, tile, strict=True))
          for index, (spikes, weights) in enumerate(part)]
         for tile in tiles
     ]
@@ -133,7 +163,7 @@ def expected_of_strips(dut, tiles, turns, lasts):
 
 def random_parts(engine, turns):
     """Tiles of random words, of another number in each turn."""
-    parts = iter(random_tiles(engine, [1, 2, 3, 1, 5, 4, 1, 1, 2, 7, 6, 3, 1, 4, 9, 2]))
+    parts = iter(random_tiles(engine, [1, 2, 3, 1, 5, 4, 1, 1, 2, 7, 6, 3, 1, 4, 9, 2] * 2))
     return [[next(parts) for _ in turns] for _ in range(4)]
 
 
@@ -151,6 +181,26 @@ def test_strips_take_turns_at_the_words_of_a_tile(engine, turns, willing):
     if len(turns) > 1:
         # Strips in another order show.
         assert difference(expected_of_strips(dut, tiles, turns[::-1], lasts), got)
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize(
+    "engine, turns",
+    [(STRIPS_IN_PASSES, [0b01, 0b10]), (replace(SINGLE_STEPS, passes=2), [1, 2, 4, 8])],
+    ids=lambda value: shape(value) if isinstance(value, Engine) else str(value),
+)
+def test_sums_of_a_strip_go_on_in_its_turn_of_the_next_pass(engine, turns, willing):
+    dut, tiles = Array(engine), random_parts(engine, 2 * turns)
+    lasts, got = run_of_strips(dut, tiles, turns, willing, 2)
+    together = [
+        [before + after for before, after in zip(tile[: len(turns)], tile[len(turns) :],
+                                                 strict=True)]
+        for tile in tiles
+    ]
+    assert difference(expected_of_strips(dut, together, turns, lasts), got) is None
+    # One pass alone shows.
+    alone = [tile[len(turns) :] for tile in tiles]
+    assert difference(expected_of_strips(dut, alone, turns, lasts), got)
 
 
 @pytest.mark.parametrize("lane, noticed", [(1, False), (2, True)])

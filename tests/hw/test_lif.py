@@ -146,6 +146,153 @@ def test_each_strip_is_a_neuron_of_its_own(lanes, steps, tau, shifts, willing):
         assert difference(expected(dut, sent, spikes), got)
 
 
+def used_passes(shape, passes):
+    """The places that the lanes of each of so many ``passes`` have in a channel.
+
+    ``shape`` is (lanes, steps, ...); a channel has all time steps of a strip in a row, strip after
+    strip.
+    """
+    lanes, steps, *_ = shape
+    return [
+        [lane // steps * passes * steps + number * steps + lane % steps for lane in range(lanes)]
+        for number in range(passes)
+    ]
+
+
+def pass_by_pass(spikes, places):
+    """The spikes of all steps, one bit each, as those of every pass."""
+    return [
+        sum((spikes >> place & 1) << lane for lane, place in enumerate(row)) for row in places
+    ]
+
+
+def run_passes(dut, channels, gains, places, shift, mask, willing, resume=1):
+    """(stimulus cycles, arrivals) of tiles of channels, each in all of its passes.
+
+    The gain of a pass is there a cycle after its channel, and noise at any other time.
+    """
+    rng, items, numbers = random.Random(8), [], []
+    for start in range(0, len(channels), dut.groups):
+        for number, row in enumerate(places):
+            for currents, bias, threshold in channels[start : start + dut.groups]:
+                numbers.append(number)
+                items.append(dict(
+                    valid=1, current=[wrapped(currents[place]) for place in row], bias=bias,
+                    threshold=threshold, resume=resume * (number > 0),
+                    last=number == len(places) - 1,
+                ))
+    stimulus = with_gaps(items, willing, after=dut.latency + 3)
+    sent = [cycle for cycle, values in enumerate(stimulus) if values["valid"]]
+    due = {cycle + 1: number for cycle, number in zip(sent, numbers, strict=True)}
+    stimulus = [
+        {**values, "leak_shift": shift, "step_mask": mask, "gain": [
+            gains[place] for place in places[due[cycle]]
+        ] if cycle in due else [rng.randrange(257) for _ in range(dut.lanes)]}
+        for cycle, values in enumerate(stimulus)
+    ]
+    return sent, arrivals(play(dut, stimulus, ["out_valid", "spikes"]))
+
+
+def in_tiles(dut, spikes):
+    """Spikes of each channel's passes in the order in which they leave."""
+    return [
+        channel[number]
+        for start in range(0, len(spikes), dut.groups) for number in range(len(spikes[0]))
+        for channel in spikes[start : start + dut.groups]
+    ]
+
+
+#: Lanes, steps, groups, passes. As many groups as steps leave no time between the passes.
+PASS_SHAPES = [(4, 4, 4, 4), (4, 4, 8, 2), (2, 2, 8, 8), (4, 2, 4, 4), (8, 2, 2, 2), (1, 1, 4, 16)]
+
+
+def long_channels(shape, passes, gains, tau):
+    """Channels of whole tiles, with the steps of all passes."""
+    _, steps, groups, _ = shape
+    channels = random_channels(gains, tau, count=38, steps=passes * steps)
+    assert len(channels) % groups == 0
+    return channels
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("tau, shifts", [(0.5, (1,)), (0.75, SHIFTS)])
+@pytest.mark.parametrize(
+    "form, passes",
+    [*((form, form[3]) for form in PASS_SHAPES), ((4, 4, 4, 4), 1), ((4, 4, 4, 4), 3),
+     ((2, 2, 8, 8), 5), ((8, 2, 2, 2), 1), ((4, 2, 4, 4), 2)],
+    ids=str,
+)
+def test_membranes_go_on_from_pass_to_pass(form, passes, tau, shifts, willing):
+    lanes, steps, groups, most = form
+    dut, places = LIF(lanes, WIDTH, shifts, steps, most, groups), used_passes(form, passes)
+    assert dut.latency == 2 + steps
+    gains = random_gains(lanes * passes, 5)
+    channels = long_channels(form, passes, gains, tau)
+    last, every = random.Random(3).getrandbits(lanes) | 1, (1 << lanes) - 1
+    sent, got = run_passes(dut, channels, gains, places, LEAKS[tau], last, willing)
+    masks = [every] * (passes - 1) + [last]
+    whole = [
+        equations_of_strips(passes * steps, *channel, gains, tau, (1 << lanes * passes) - 1)
+        for channel in channels
+    ]
+    spikes = [
+        [bits & mask for bits, mask in zip(pass_by_pass(bits, places), masks, strict=True)]
+        for bits in whole
+    ]
+    assert difference(expected(dut, sent, in_tiles(dut, spikes)), got) is None
+    for (currents, bias, threshold), wanted in zip(channels, spikes, strict=True):
+        membranes = [0] * (lanes // steps)
+        for row, mask, bits in zip(places, masks, wanted, strict=True):
+            now, factors = [currents[place] for place in row], [gains[place] for place in row]
+            assert bits == dut.model(
+                now, bias, threshold, factors, LEAKS[tau], mask, membranes
+            )
+        for number, membrane in enumerate(membranes):
+            strip = slice(number * passes * steps, (number + 1) * passes * steps)
+            *_, ends = potentials(currents[strip], bias, threshold, gains[strip], tau)
+            assert membrane == (0 if ends >= threshold else ends)
+    assert len({bits for channel in spikes for bits in channel}) > 1, "a comparison of nothing"
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("form", PASS_SHAPES, ids=str)
+def test_without_resume_every_pass_starts_from_zero(form, willing):
+    lanes, steps, groups, passes = form
+    dut, places = LIF(lanes, WIDTH, SHIFTS, steps, passes, groups), used_passes(form, passes)
+    gains, every = random_gains(lanes * passes, 6), (1 << lanes) - 1
+    channels = long_channels(form, passes, gains, 0.5)
+    sent, got = run_passes(dut, channels, gains, places, 1, every, willing, resume=0)
+    # Each pass of a strip is a neuron of its own.
+    whole = [equations_of_strips(steps, *channel, gains, 0.5, -1) for channel in channels]
+    spikes = [pass_by_pass(bits, places) for bits in whole]
+    assert difference(expected(dut, sent, in_tiles(dut, spikes)), got) is None
+    # Membranes that go on show.
+    whole = [equations_of_strips(passes * steps, *channel, gains, 0.5, -1) for channel in channels]
+    spikes = [pass_by_pass(bits, places) for bits in whole]
+    assert difference(expected(dut, sent, in_tiles(dut, spikes)), got)
+
+
+@pytest.mark.parametrize("mask", [0b0000, 0b0001, 0b0111, 0b1010])
+def test_steps_outside_the_mask_are_silent_in_the_last_pass_alone(mask):
+    form = (4, 4, 4, 4)
+    dut, places = LIF(4, WIDTH, SHIFTS, 4, 4, 4), used_passes(form, 3)
+    channels = [([100] * 12, 0, 1)] * 8
+    _, got = run_passes(dut, channels, [256] * 12, places, 1, mask, FLOWS)
+    tile = [0b1111] * 8 + [mask] * 4
+    assert [spikes for _, spikes in got] == tile * 2
+
+
+def test_a_membrane_that_a_pass_leaves_written_out():
+    """Leak 1/2, two steps a pass: 7 and 11, 13 and 14, 14 and 14; 7 anew after a spike."""
+    dut, places = LIF(2, WIDTH, SHIFTS, 2, 4, 2), used_passes((2, 2), 3)
+    channels = [([7] * 6, 0, threshold) for threshold in (13, 14, 7, 15)]
+    _, got = run_passes(dut, channels, [256] * 6, places, 1, 0b11, FLOWS)
+    assert [spikes for _, spikes in got] == [
+        0b00, 0b00, 0b01, 0b10, 0b10, 0b00,
+        0b11, 0b00, 0b11, 0b00, 0b11, 0b00,
+    ]
+
+
 @pytest.mark.parametrize("mask", [0b0000, 0b0001, 0b0111, 0b1010])
 def test_steps_outside_the_mask_are_silent(mask):
     dut, channels = LIF(4, WIDTH, SHIFTS), [([100] * 4, 0, 1)]

@@ -11,6 +11,7 @@ from tests.hw.support import (
     FLOWS,
     arrivals,
     difference,
+    in_groups,
     one_by_one,
     play,
     tiles_with_gaps,
@@ -33,17 +34,21 @@ def random_tiles(pe, lengths, seed=0):
     return tiles
 
 
-def run(dut, tiles, willing):
+def run(dut, tiles, willing, passes=1):
+    """(cycle of the last word of each tile, arrivals); each tile is handed out in all passes."""
     words = [[dict(operand=o, weights=w) for o, w in tile] for tile in tiles]
-    stimulus, lasts = tiles_with_gaps(words, dut.groups, willing, dut.latency + dut.groups + 3)
+    groups = dut.groups * passes
+    stimulus, lasts = tiles_with_gaps(words, groups, willing, dut.latency + groups + 3)
+    if dut.passes > 1:
+        stimulus[0] = {**stimulus[0], "first_pass": dut.passes - passes}
     return lasts, one_by_one(arrivals(play(dut, stimulus, ["out_valid", "out"])))
 
 
-def expected(dut, tiles, lasts):
+def expected(dut, tiles, lasts, passes=1):
     return [
         (last + dut.latency + p // dut.units, current)
         for tile, last in zip(tiles, lasts, strict=True)
-        for p, current in enumerate(dut.model(tile))
+        for p, current in enumerate(dut.model(tile) * passes)
     ]
 
 
@@ -92,6 +97,42 @@ def test_cycles_from_tile_to_tile(words, pe, units):
     _lasts, got = run(dut, random_tiles(pe, [words] * 4), FLOWS)
     starts = [cycle for cycle, _ in got[:: dut.pe]]
     assert {b - a for a, b in itertools.pairwise(starts)} == {dut.cycles(words)}
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize(
+    "pe, units, most, passes",
+    [(4, 1, 2, 1), (4, 1, 2, 2), (8, 2, 4, 3), (8, 2, 4, 4), (16, 4, 8, 1), (16, 4, 8, 5),
+     (4, 1, 16, 16)],
+)
+def test_a_tile_is_handed_out_in_every_pass(pe, units, most, passes, willing):
+    """The next is done as soon as it may be, or any later."""
+    dut = Mac(pe, units, WIDE, most)
+    tiles = random_tiles(pe, [9, 10, 1, 2, dut.groups * passes, dut.groups * passes + 1, 1, 1])
+    lasts, got = run(dut, tiles, willing, passes)
+    assert difference(expected(dut, tiles, lasts, passes), got) is None
+    assert len(got) == 8 * pe * passes
+    ends = [[4554] * pe * passes, [-5100] * pe * passes]
+    assert [[value for _, value in tile] for tile in in_groups(got, pe * passes)[:2]] == ends
+
+
+@pytest.mark.parametrize("pe, units, most", [(4, 1, 4), (16, 2, 2)])
+@pytest.mark.parametrize("passes", [1, 2, 4])
+@pytest.mark.parametrize("words", [1, 3, 8, 9, 20])
+def test_cycles_from_tile_to_tile_in_passes(words, passes, pe, units, most):
+    dut, passes = Mac(pe, units, WIDE, most), min(passes, most)
+    _lasts, got = run(dut, random_tiles(pe, [words] * 4), FLOWS, passes)
+    starts = [cycle for cycle, _ in got[:: pe * passes]]
+    apart = {b - a for a, b in itertools.pairwise(starts)}
+    assert apart == {dut.cycles(words, passes)} == {max(words, pe // units * passes)}
+
+
+def test_a_tile_closer_than_its_passes_is_noticed():
+    dut, tiles = Mac(4, 1, WIDE, 2), random_tiles(4, [1, 1, 1])
+    words = [[dict(operand=o, weights=w, first_pass=0) for o, w in tile] for tile in tiles]
+    stimulus, lasts = tiles_with_gaps(words, 7, FLOWS, 20)
+    got = one_by_one(arrivals(play(dut, stimulus, ["out_valid", "out"])))
+    assert difference(expected(dut, tiles, lasts, 2), got).startswith("entry 7")
 
 
 @pytest.mark.parametrize("change", ["operand", "weight"])

@@ -9,6 +9,8 @@ from tests.hw.support import (
     FLOWS,
     arrivals,
     difference,
+    in_groups,
+    interleaved,
     play,
     with_and_without_gaps,
     with_gaps,
@@ -23,9 +25,9 @@ def random_channels(pe, lanes, windows):
     ]
 
 
-def run(dut, channels, enable, willing, before=(), one_strip=None):
+def run(dut, channels, enable, willing, before=(), **constant):
     """Arrivals, and the cycles of the channels; ``before`` go in ahead of a clear."""
-    constant = dict(enable=enable, **({} if one_strip is None else dict(one_strip=one_strip)))
+    constant = dict(enable=enable, **constant)
 
     def items(spikes):
         return [dict(valid=1, spikes=value, clear=0, **constant) for value in spikes]
@@ -38,11 +40,12 @@ def run(dut, channels, enable, willing, before=(), one_strip=None):
     return sent, [(cycle, value) for cycle, value in arrivals(rows) if cycle >= start]
 
 
-def expected(dut, channels, enable, sent, one_strip=0):
+def expected(dut, channels, enable, sent, one_strip=0, passes=1):
     """Pooled channels come out in the cycle in which the window's last tile comes in."""
-    values = dut.model(channels, enable, one_strip)
+    values = dut.model(channels, enable, one_strip, passes)
     together = (4 if enable else 1) * (dut.strips if one_strip else 1)
-    sent = [c for i, c in enumerate(sent) if i // dut.groups % together == together - 1]
+    tile = dut.groups * passes
+    sent = [c for i, c in enumerate(sent) if i // tile % together == together - 1]
     return [(cycle + dut.latency, value) for cycle, value in zip(sent, values, strict=True)]
 
 
@@ -85,6 +88,76 @@ def test_of_a_strip_its_own_lanes_count_alone(enable):
         tiles = [0xFFFF * (i == place) for i in range(4 * windows) for _ in range(4)]
         _, got = run(dut, tiles, enable, FLOWS, one_strip=1)
         assert [value for _, value in got] == [strips[place // windows]] * 4
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("enable", [0, 1])
+@pytest.mark.parametrize("first_pass", [0, 1, 3])
+@pytest.mark.parametrize("groups, width", [(4, 4), (8, 2)])
+def test_passes_equal_its_model(groups, width, first_pass, enable, willing):
+    dut, used = Pool(groups, width, passes=4), 4 - first_pass
+    channels = random_channels(groups, width, 3 * used)
+    sent, got = run(dut, channels, enable, willing, first_pass=first_pass)
+    assert difference(expected(dut, channels, enable, sent, passes=used), got) is None
+    assert len(got) == len(channels) // (4 if enable else 1)
+    # Each pass is pooled as if it were alone.
+    alone = [
+        Pool(groups, width).model(
+            [value for tile in in_groups(channels, groups)[number::used] for value in tile], enable
+        )
+        for number in range(used)
+    ]
+    assert [value for _, value in got] == interleaved(alone, groups)
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("one_strip", [0, 1])
+@pytest.mark.parametrize("enable", [0, 1])
+@pytest.mark.parametrize("first_pass", [0, 1])
+@pytest.mark.parametrize("groups, width, strips, steps", [(4, 4, 2, 2), (4, 8, 4, 1), (8, 8, 4, 2)])
+def test_passes_of_strips_equal_its_model(
+    groups, width, strips, steps, first_pass, enable, one_strip, willing
+):
+    dut, used = Pool(groups, width, strips, steps, 2), 2 - first_pass
+    channels = random_channels(groups, width, 3 * strips * used)
+    sent, got = run(dut, channels, enable, willing, one_strip=one_strip, first_pass=first_pass)
+    assert difference(expected(dut, channels, enable, sent, one_strip, used), got) is None
+    assert len(got) == len(channels) // (4 if enable else 1) // (strips if one_strip else 1)
+
+
+def test_every_pixel_of_the_window_counts_in_its_pass():
+    """One spike in a window of three passes, at each of its places in turn."""
+    dut = Pool(4, 4, passes=4)
+    for place in range(48):
+        channels = [0b0100 * (i == place) for i in range(48)]
+        _, got = run(dut, channels, 1, FLOWS, first_pass=1)
+        assert [value for _, value in got] == [0b0100 * (p == place % 12) for p in range(12)]
+
+
+def test_passes_of_strips_written_out():
+    """Two strips of two steps: a tile comes in both passes for the first, then for the second."""
+    dut, tiles = Pool(4, 4, 2, 2, 2), [0b1101, 0b1110, 0b0111, 0b1011]
+    channels = [tile for tile in tiles for _ in range(4)]
+    _, got = run(dut, channels, 0, FLOWS, one_strip=1, first_pass=0)
+    assert [value for _, value in got] == [0b0101] * 4 + [0b1010] * 4
+
+
+@pytest.mark.parametrize("first_pass", [0, 1, 3])
+@pytest.mark.parametrize("before", [1, 4, 7, 29, 60])
+def test_clear_starts_with_the_first_pass_of_a_window(before, first_pass):
+    dut, used = Pool(4, 4, passes=4), 4 - first_pass
+    channels = random_channels(4, 4, 2 * used)
+    sent, got = run(dut, channels, 1, FLOWS, [0b1111] * before, first_pass=first_pass)
+    assert difference(expected(dut, channels, 1, sent, passes=used), got) is None
+
+
+@pytest.mark.parametrize("place, noticed", [(21, 9), (25, 1), (11, 11)])
+def test_a_changed_spike_is_noticed_in_its_pass(place, noticed):
+    dut, channels = Pool(4, 4, passes=4), [0] * 48
+    sent, got = run(dut, channels, 1, FLOWS, first_pass=1)
+    channels[place] = 0b0001
+    wanted = expected(dut, channels, 1, sent, passes=3)
+    assert difference(wanted, got).startswith(f"entry {noticed}:")
 
 
 @pytest.mark.parametrize("before", [1, 4, 7, 13])

@@ -18,18 +18,24 @@ from sw.cycles import GAIN_STEP_CYCLES, layer_cycles
 from sw.engine import Engine
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.program import Region, compile_program
-from sw.record import field_bits, record_stride
+from sw.record import field_bits, field_words, record_stride
 from sw.strips import strips
 from tests.hw.support import (
     DEPTHS,
     FOUR_STRIPS,
+    FOUR_STRIPS_IN_PASSES,
     PAIRS,
+    PAIRS_IN_PASSES,
     PAIRS_OF_STRIPS,
+    PASSES,
     SINGLE_STEPS,
     SMALL,
     STRIPS,
+    STRIPS_IN_PASSES,
     TWO,
+    TWO_IN_PASSES,
     WIDE,
+    WIDE_IN_PASSES,
     difference,
     host_write,
     records,
@@ -68,6 +74,30 @@ STRIP_NETWORKS = [
 ]
 
 
+#: Pooled layers and others, tiles that are shorter than handing them out, and several tiles.
+PASS_NETWORKS = {
+    network.name: network for network in (
+        Network("mixed", Shape(2, 6, 5), [
+            Stem(4), Conv(5, pool=2), Conv(6, kernel=5, stride=2), Readout(3)], T=1),
+        Network("channels", Shape(3, 3, 4), [
+            Stem(18, kernel=1), Conv(20, kernel=1), Conv(9, stride=2, padding=0), Readout(11)],
+                T=1),
+        Network("pooled", Shape(1, 7, 9), [
+            Stem(3, kernel=5, stride=2, pool=2), Conv(10, pool=2), Readout(2)], T=1),
+    )
+}
+
+#: One step a pass, the most passes there are.
+ONE_STEP_PASSES = Engine(pe=16, simd=32, lanes=1, passes=16, **DEPTHS)
+
+
+def in_passes(name, engine, T):
+    """A network of T steps compiled for an engine with passes."""
+    network = PASS_NETWORKS[name].replace(T=T)
+    gain = "exact" if engine.exact_gain else "frozen"
+    return compile_program(random_image(network, gain=gain), engine)
+
+
 def readout_groups(layer, engine):
     """Groups of ``units`` channels of a readout: the eight planes of one set of classes each."""
     return 8 * -(-layer.channels // engine.units)
@@ -77,7 +107,7 @@ def operands(program, index, weight_base):
     """(element or None outside the map, weight, inside, first, last, strip) in order of the walk.
 
     An element of the stem is a byte of the frame, any other a word of the spike memory. There a map
-    has the rows of one strip, below those of its upper halo.
+    has the rows of one strip, below those of its upper halo, and such a map for each pass.
     """
     network, core = program.network, program.engine.core(index)
     maps = [None, *strips(network, core), None]
@@ -85,13 +115,18 @@ def operands(program, index, weight_base):
     layer, before = network.layers[index], network.shapes[index]
     base = program.boundaries[index - 1] if index else 0
     spike_words = -(-before.channels // core.simd)
+    passes = -(-network.T // core.steps)
+    plane = cut.stored_rows * before.width * spike_words if index else 0
     if isinstance(layer, Readout):
         tiles = -(-readout_groups(layer, core) * core.units // core.pe)
         count = cut.rows * before.width * spike_words
+        # A strip's sums go on over the passes.
         return [
-            (base + i, weight_base + (tile * core.pixels + strip) * count + i, 1, i == 0,
-             strip == core.pixels - 1 and i == count - 1, strip)
-            for tile in range(tiles) for strip in range(core.pixels) for i in range(count)
+            (base + number * plane + i, weight_base + (tile * core.pixels + strip) * count + i, 1,
+             number == i == 0,
+             number == passes - 1 and strip == core.pixels - 1 and i == count - 1, strip)
+            for tile in range(tiles) for number in range(passes) for strip in range(core.pixels)
+            for i in range(count)
         ]
     tiles = -(-layer.channels // core.pe)
     depth = before.channels if isinstance(layer, Stem) else spike_words
@@ -99,8 +134,9 @@ def operands(program, index, weight_base):
     # A stem takes the strips one by one; any other layer has them all in a word.
     in_turn = core.pixels if index == 0 else 1
     out, kernel, result = layer.output_shape(before), layer.kernel, []
-    for y, x, tile, strip, window in itertools.product(
-        range(rows), range(out.width), range(tiles), range(in_turn), range(layer.pool**2)
+    for y, x, tile, strip, window, number in itertools.product(
+        range(rows), range(out.width), range(tiles), range(in_turn), range(layer.pool**2),
+        range(passes if index else 1),
     ):
         y_pixel = (strip * rows + y) * layer.pool + window // layer.pool
         top = y_pixel * layer.stride - layer.padding + above
@@ -109,7 +145,7 @@ def operands(program, index, weight_base):
             ky, kx, word = step // depth // kernel, step // depth % kernel, step % depth
             row, column = top + ky, left + kx
             inside = 0 <= row < height and 0 <= column < before.width
-            element = base + (row * before.width + column) * depth + word
+            element = base + number * plane + (row * before.width + column) * depth + word
             size = kernel * kernel * depth
             result.append((
                 element if inside else None, weight_base + tile * size + step,
@@ -129,16 +165,22 @@ def walk(program):
     return layers
 
 
-def drain(engine, index, layer):
-    """Cycles from the last operand to the announcement of the last word, by the components."""
-    core = engine.core(index)
+def drain(engine, index, layer, T):
+    """Cycles from the last operand to the announcement of the last word, by the components.
+
+    The sums of a stem leave in all passes.
+    """
+    core, passes = engine.core(index), 1
+    if isinstance(layer, Stem):
+        passes = -(-T // core.steps)
     if isinstance(layer, Readout):
         groups = readout_groups(layer, core) % core.groups or core.groups
         behind = Array(core).latency + groups - 1 + ReadoutUnit.latency + 2
     else:
         sums = Mac.latency if isinstance(layer, Stem) else Array(core).latency
         lif = LIF(core.lanes, core.current_width, core.leak_shifts, core.steps)
-        behind = sums + core.groups - 1 + Channels.latency + lif.latency + Writer(core).latency
+        handed = core.groups * passes
+        behind = sums + handed - 1 + Channels.latency + lif.latency + Writer(core).latency
     return HostMemory.latency + behind
 
 
@@ -198,7 +240,9 @@ def run(program, first=0, count=None, words=None, extra=0, limit=60_000, stem=Fa
                 index = start + first + len(seen) - 1
                 assert ctx.get(dut.layer) == fields[-1]
                 if len(seen[-1]) == len(expected[index]):
-                    written_in = drain(program.engine, index, layers[index]) + extra
+                    written_in = extra + drain(
+                        program.engine, index, layers[index], program.network.T
+                    )
             gain_left = max(gain_left - 1, 0)
             await ctx.tick()
             cycles += 1
@@ -260,6 +304,79 @@ def test_two_cores_share_the_layers(network):
     program = compile_program(random_image(network), TWO)
     assert check(program, stem=True, count=1) == [0]
     assert check(program) == list(range(1, len(network.layers)))
+
+
+@pytest.mark.parametrize(
+    "name, engine, T",
+    [("mixed", PASSES, 16), ("mixed", PASSES, 9), ("mixed", PASSES, 4),
+     ("mixed", PAIRS_IN_PASSES, 7), ("mixed", WIDE_IN_PASSES, 11), ("mixed", STRIPS_IN_PASSES, 8),
+     ("mixed", STRIPS_IN_PASSES, 3), ("mixed", STRIPS_IN_PASSES, 2),
+     ("mixed", FOUR_STRIPS_IN_PASSES, 3), ("channels", PASSES, 16), ("channels", PASSES, 6),
+     ("channels", PASSES, 1), ("channels", STRIPS_IN_PASSES, 7), ("channels", PAIRS_IN_PASSES, 8),
+     ("channels", ONE_STEP_PASSES, 3), ("pooled", PASSES, 10), ("pooled", STRIPS_IN_PASSES, 5),
+     ("pooled", FOUR_STRIPS_IN_PASSES, 4)],
+    ids=lambda value: shape(value) if isinstance(value, Engine) else str(value),
+)
+def test_passes(name, engine, T):
+    program = in_passes(name, engine, T)
+    assert check(program) == list(range(len(program.network.layers)))
+    kept, passes = records(program), -(-T // engine.steps)
+    assert {len(gains) for _, gains in kept} == {passes * engine.lanes}
+    assert {fields["first_pass"] for fields, _ in kept} == {engine.passes - passes}
+
+
+@pytest.mark.parametrize("name, T", [("mixed", 13), ("channels", 16), ("channels", 3)])
+def test_passes_of_two_cores(name, T):
+    program = in_passes(name, TWO_IN_PASSES, T)
+    assert check(program, stem=True, count=1) == [0]
+    assert check(program) == list(range(1, len(program.network.layers)))
+
+
+def test_order_of_passes_written_out():
+    """A pooled convolution of one word a tap: four windows, each in three passes."""
+    network = Network("order", Shape(1, 4, 4), [
+        Stem(4, kernel=1, pool=2), Conv(4, kernel=1, pool=2), Readout(1)], T=11)
+    program = compile_program(random_image(network, gain="frozen"), PASSES)
+    seen, fields, _, _ = run(program)
+    base, plane = program.boundaries[0], 4
+    assert [layer["in_plane"] for layer in fields] == [0, plane, 1]
+    assert [layer["out_plane"] for layer in fields] == [plane, 1, 0]
+    assert [element - base for element, *_ in seen[1]] == [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
+    assert len({weight for _, weight, *_ in seen[1]}) == 1
+    # Both tiles of planes of the readout: the sums go on over the passes.
+    readout = [
+        (element - program.boundaries[1], first, last) for element, _, _, first, last, _ in seen[2]
+    ]
+    assert readout == [(0, True, False), (1, False, False), (2, False, True)] * 2
+
+
+@pytest.mark.parametrize("T, wait", [(4, 4), (5, 8), (16, 16)])
+def test_a_short_tile_of_a_stem_waits_for_all_passes(T, wait):
+    """Of one word; the second layer's have one too and wait for one pass."""
+    network = Network("short", Shape(1, 2, 2), [
+        Stem(8, kernel=1), Conv(4, kernel=1), Readout(1)], T=T)
+    program = compile_program(random_image(network, gain="frozen"), PASSES)
+    passes = -(-T // 4)
+    for index, tiles, apart in ((0, 8, wait), (1, 4 * passes, 4)):
+        # The record's words, what starts a layer, the tiles, the last alone without its wait.
+        opening = field_words(PASSES) + 4 * passes + 3
+        cycles = opening + (tiles - 1) * apart + 1 + drain(PASSES, index, network.layers[index], T)
+        assert run(program, first=index, count=1)[3] == cycles
+        assert layer_cycles(network, index, PASSES, exact_gain=False) == cycles
+
+
+@pytest.mark.parametrize("engine", [PASSES, ONE_STEP_PASSES], ids=shape)
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_fetches_the_gains_of_the_passes_in_use(engine, order):
+    """Of layers that differ in them; each begins while the first pass is that of the one before."""
+    programs = [in_passes("channels", engine, T) for T in (engine.steps, 16)]
+    one, two = (programs[number] for number in order)
+    words, at = one.regions[Region.PROGRAM].copy(), record_stride(engine)
+    words[at : 2 * at] = two.regions[Region.PROGRAM][at : 2 * at]
+    _, fields, loads, _ = run(one, count=2, words=words, limit=8000)
+    wanted = [records(one)[0], records(two)[1]]
+    assert fields[0]["first_pass"] != fields[1]["first_pass"]
+    assert loads == [gain for _, gains in wanted for gain in gains]
 
 
 @pytest.mark.parametrize("first, count", [(0, 1), (1, 2), (3, 1), (4, 1)])
@@ -351,6 +468,16 @@ def test_a_wrong_field_is_noticed(name):
 def test_a_wrong_field_of_a_readout_is_noticed(name):
     program = compile_program(random_image(NETWORKS[0]), SMALL)
     assert difference(walk(program)[4], wrong_walk(program, 4, name))
+
+
+@pytest.mark.parametrize("index, name", [
+    (1, "first_pass"), (1, "in_plane"), (1, "start"), (1, "kind"), (2, "in_plane"),
+    (3, "first_pass"), (3, "in_plane"), (3, "kind"),
+])
+@pytest.mark.parametrize("engine", [PASSES, STRIPS_IN_PASSES], ids=shape)
+def test_a_wrong_field_of_passes_is_noticed(engine, index, name):
+    program = in_passes("mixed", engine, 6)
+    assert difference(walk(program)[index], wrong_walk(program, index, name))
 
 
 @pytest.mark.parametrize("index, name", [

@@ -9,17 +9,23 @@ from hw.writer import Writer
 from tests.hw.support import (
     FLOWS,
     FOUR_STRIPS,
+    FOUR_STRIPS_IN_PASSES,
     FOURS,
     LONG,
     PAIRS,
+    PAIRS_IN_PASSES,
     PAIRS_OF_STRIPS,
+    PASSES,
     SINGLE_STEPS,
     SMALL,
     STRIPS,
+    STRIPS_IN_PASSES,
     WIDE,
+    WIDE_IN_PASSES,
     arrivals,
     difference,
     in_groups,
+    interleaved,
     play,
     shape,
     with_and_without_gaps,
@@ -62,9 +68,9 @@ def tile_channels(engine, layer):
     return (layer["tiles_last"] + 1) * engine.pe
 
 
-def random_spikes(engine, layer):
+def random_spikes(engine, layer, passes=1):
     rng = random.Random(11)
-    pixels = (layer["out_height_last"] + 1) * (layer["out_width_last"] + 1)
+    pixels = passes * (layer["out_height_last"] + 1) * (layer["out_width_last"] + 1)
     return [
         rng.getrandbits(engine.lanes) for _ in range(pixels * tile_channels(engine, layer))
     ]
@@ -72,15 +78,24 @@ def random_spikes(engine, layer):
 
 def expected_writes(dut, layer, values, sent):
     """(cycle, banks, address, word): a tile leaves after its last channel."""
+    return expected_planes(dut, layer, [values], sent)
+
+
+def expected_planes(dut, layer, planes, sent):
+    """The same of values for each pass: a tile comes in each of them, then the next tile."""
     engine, per_pixel = dut.engine, tile_channels(dut.engine, layer)
+    ends = sent[engine.groups - 1 :: engine.groups]
     writes, address = [], layer["out_base"] - 1
-    for start in range(0, len(values), per_pixel):
-        tiles = dut.model(values[start : start + per_pixel], layer["channels"])
-        for number, (banks, word) in enumerate(tiles):
+    for start in range(0, len(planes[0]), per_pixel):
+        passes = [
+            dut.model(values[start : start + per_pixel], layer["channels"]) for values in planes
+        ]
+        for number, tiles in enumerate(zip(*passes, strict=True)):
             address += number * engine.pe % engine.simd == 0
-            last = start + (number + 1) * engine.pe - 1
-            cycle = sent[last // engine.units] + dut.latency
-            writes.append((cycle, banks, address, word))
+            for plane, (banks, word) in enumerate(tiles):
+                cycle = ends[len(writes)] + dut.latency
+                writes.append((cycle, banks, address + plane * layer.get("out_plane", 0), word))
+    assert len(writes) == len(ends)
     return writes
 
 
@@ -124,6 +139,42 @@ def test_writes_equal_the_model_at_its_latency(engine, channels, height, width, 
     assert [cycle for cycle, row in enumerate(rows) if row[3]] == [sent[-1] + dut.latency]
 
 
+#: Engines, and the first pass that a layer uses.
+PASSES_OF = [(PASSES, 0), (PASSES, 1), (PASSES, 3), (WIDE_IN_PASSES, 5), (PAIRS_IN_PASSES, 0)]
+
+
+def with_planes(engine, layer, first_pass, words, apart=3):
+    """The layer in passes, so many ``words`` and some more from plane to plane; their number."""
+    layer |= dict(first_pass=first_pass, out_plane=words + apart)
+    return layer, engine.passes - first_pass
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("channels, height, width", SHAPES[:4])
+@pytest.mark.parametrize(
+    "engine, first_pass", PASSES_OF,
+    ids=lambda value: value if isinstance(value, int) else shape(value),
+)
+def test_each_pass_has_a_plane(engine, first_pass, channels, height, width, willing):
+    dut, words = Writer(engine), height * width * -(-channels // engine.simd)
+    assert dut.latency == 2
+    layer, passes = with_planes(
+        engine, layer_of(engine, channels, height, width), first_pass, words
+    )
+    values = random_spikes(engine, layer, passes)
+    planes = [values[number::passes] for number in range(passes)]
+    sent, rows = run(dut, layer, interleaved(planes, engine.pe), willing)
+    writes = writes_of(rows)
+    assert difference(expected_planes(dut, layer, planes, sent), writes) is None
+    memory = {}
+    for number, plane in enumerate(planes):
+        base = layer["out_base"] + number * layer["out_plane"]
+        memory |= packed(engine, {**layer, "out_base": base}, plane)
+    assert len(memory) == passes * words
+    assert stored(writes, engine.simd * engine.lanes) == memory
+    assert [cycle for cycle, row in enumerate(rows) if row[3]] == [sent[-1] + dut.latency]
+
+
 def strips_layer(engine, channels, width, rows, missing, above, below):
     """Strips of so many ``rows``, of which the last ``missing`` are beyond the map."""
     full, rest = divmod(engine.pixels * rows - missing, rows)
@@ -133,9 +184,9 @@ def strips_layer(engine, channels, width, rows, missing, above, below):
     )
 
 
-def random_map(engine, layer):
+def random_map(engine, layer, seed=11):
     """Spikes [row][column][channel], one bit a step, in all rows and channels there are or not."""
-    rng = random.Random(11)
+    rng = random.Random(seed)
     return [
         [[rng.getrandbits(engine.steps) for _ in range(tile_channels(engine, layer))]
          for _ in range(layer["out_width_last"] + 1)]
@@ -227,6 +278,68 @@ def test_strips_are_stored_with_their_halos(engine, form, willing):
 
 
 @with_and_without_gaps
+@pytest.mark.parametrize("form", STRIP_SHAPES[:5], ids=str)
+@pytest.mark.parametrize(
+    "engine, first_pass",
+    [(STRIPS_IN_PASSES, 0), (STRIPS_IN_PASSES, 2), (STRIPS_IN_PASSES, 3),
+     (FOUR_STRIPS_IN_PASSES, 0)],
+    ids=lambda value: value if isinstance(value, int) else shape(value),
+)
+def test_each_pass_has_a_plane_with_halos(engine, first_pass, form, willing):
+    dut, layer = Writer(engine), strips_layer(engine, *form)
+    assert dut.latency == 5
+    # As many words as the halos have.
+    row_words = layer["strip_words"] // (layer["out_height_last"] + 1)
+    words = layer["strip_words"] + (layer["halo_above"] + layer["halo_below"]) * row_words
+    layer, passes = with_planes(engine, layer, first_pass, words, apart=0)
+    maps = [random_map(engine, layer, number) for number in range(passes)]
+    planes = [strip_by_strip(engine, layer, spikes) for spikes in maps]
+    sent, rows = run(dut, layer, interleaved(planes, engine.pe), willing)
+    memory, writes = {}, writes_of(rows)
+    for number, spikes in enumerate(maps):
+        base = layer["out_base"] + number * layer["out_plane"]
+        memory |= stored_map(engine, {**layer, "out_base": base}, spikes)
+    assert len(memory) == passes * words
+    assert stored(writes, engine.simd * engine.lanes) == memory
+    silenced = [strip_by_strip(engine, layer, in_the_map(layer, spikes)) for spikes in maps]
+    places = expected_planes(dut, layer, silenced, sent)
+    at = {place[0] for place in places}
+    assert difference(places, [write for write in writes if write[0] in at]) is None
+    assert [cycle for cycle, row in enumerate(rows) if row[3]] == [sent[-1] + dut.latency]
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("first_pass", [0, 2, 3])
+def test_the_place_moves_on_after_the_last_pass_alone(first_pass, willing):
+    dut, layer = Writer(PASSES), layer_of(PASSES, 6, 2, 3)
+    layer, passes = with_planes(PASSES, layer, first_pass, 6)
+    values = random_spikes(PASSES, layer, passes)
+    sent, rows = run(dut, layer, values, willing)
+    got = arrivals([row[4:] for row in rows])
+    # Two tiles of four channels, of which the last two only fill it.
+    pixel, expected = 8 * passes, []
+    for i, (cycle, spikes) in enumerate(zip(sent, values, strict=True)):
+        real = i % pixel < 4 * passes or i % 4 < 2
+        following = (i + 1) // pixel
+        expected.append((
+            cycle + 1, [spikes if real else 0], i % pixel == pixel - 1, following % 3,
+            following // 3,
+        ))
+    assert difference(expected, got) is None
+
+
+def test_planes_written_out():
+    """Two tiles to a word, three passes: a word's parts in all planes, then its other parts."""
+    layer, passes = with_planes(PASSES, layer_of(PASSES, 12, 1, 1), 1, 2, apart=5)
+    values = random_spikes(PASSES, layer, passes)
+    _, rows = run(Writer(PASSES), layer, values, FLOWS)
+    assert [(banks, address) for _, banks, address, _ in writes_of(rows)] == [
+        (0b11, 17), (0b11, 24), (0b11, 31), (0b10, 17), (0b10, 24), (0b10, 31),
+        (0b11, 18), (0b11, 25), (0b11, 32),
+    ]
+
+
+@with_and_without_gaps
 def test_channels_pass_a_cycle_later_with_their_place(willing):
     dut, layer = Writer(SMALL), layer_of(SMALL, 6, 2, 3)
     values = random_spikes(SMALL, layer)
@@ -240,6 +353,12 @@ def test_channels_pass_a_cycle_later_with_their_place(willing):
     assert difference(expected, got) is None
 
 
+#: Of those with passes, readouts of all of them.
+LOGIT_ENGINES = [
+    SMALL, PAIRS, FOURS, STRIPS, FOUR_STRIPS, PASSES, PAIRS_IN_PASSES, STRIPS_IN_PASSES,
+]
+
+
 def random_logits(groups, units):
     """Of both signs, as far as 32 bits go."""
     rng = random.Random(12)
@@ -249,7 +368,7 @@ def random_logits(groups, units):
 
 @with_and_without_gaps
 @pytest.mark.parametrize("classes", [1, 3, 4, 10, 19])
-@pytest.mark.parametrize("engine", [SMALL, PAIRS, FOURS, STRIPS, FOUR_STRIPS], ids=shape)
+@pytest.mark.parametrize("engine", LOGIT_ENGINES, ids=shape)
 def test_logits_of_a_cycle_take_a_word(engine, classes, willing):
     dut, layer = Writer(engine), layer_of(engine, classes, 1, 1)
     groups = -(-classes // engine.units)
@@ -269,7 +388,7 @@ def test_logits_of_a_cycle_take_a_word(engine, classes, willing):
 
 
 @with_and_without_gaps
-@pytest.mark.parametrize("engine", [SMALL, PAIRS, FOURS, STRIPS, FOUR_STRIPS], ids=shape)
+@pytest.mark.parametrize("engine", LOGIT_ENGINES, ids=shape)
 def test_sets_of_classes_that_only_fill_the_last_tile_write_nothing(engine, willing):
     dut, layer = Writer(engine), layer_of(engine, 6, 1, 1)
     groups = -(-6 // engine.units)
@@ -300,6 +419,40 @@ def test_clear_starts_strips_anew(before):
     spikes = random_map(STRIPS, layer)
     _, rows = run(dut, layer, strip_by_strip(STRIPS, layer, spikes), FLOWS, before=before)
     assert stored(writes_of(rows), 32) == stored_map(STRIPS, layer, spikes)
+
+
+@pytest.mark.parametrize("first_pass", [0, 2])
+@pytest.mark.parametrize("before", [1, 6, 11, 30])
+def test_clear_starts_the_planes_anew(before, first_pass):
+    layer, passes = with_planes(PASSES, layer_of(PASSES, 5, 2, 2), first_pass, 4)
+    dut, values = Writer(PASSES), random_spikes(PASSES, layer, passes)
+    planes = [values[number::passes] for number in range(passes)]
+    sent, rows = run(dut, layer, interleaved(planes, 4), FLOWS, before=before)
+    assert difference(expected_planes(dut, layer, planes, sent), writes_of(rows)) is None
+
+
+@pytest.mark.parametrize("before", [1, 6, 11, 30])
+def test_clear_starts_the_planes_of_strips_anew(before):
+    layer = strips_layer(STRIPS_IN_PASSES, 5, 2, 2, 1, 1, 1)
+    layer, passes = with_planes(STRIPS_IN_PASSES, layer, 1, 8)
+    dut, values = Writer(STRIPS_IN_PASSES), random_spikes(STRIPS_IN_PASSES, layer, passes)
+    (_, once), (_, again) = (run(dut, layer, values, FLOWS, before=b) for b in (0, before))
+    assert writes_of(once)
+    assert difference(writes_of(once), writes_of(again)) is None
+
+
+@pytest.mark.parametrize("change", ["out_plane", "first_pass", "spike"])
+def test_an_error_of_planes_is_noticed(change):
+    layer, passes = with_planes(PASSES, layer_of(PASSES, 5, 2, 2), 1, 4)
+    dut, values = Writer(PASSES), random_spikes(PASSES, layer, passes)
+    planes = [values[number::passes] for number in range(passes)]
+    changed = {**layer, change: 2} if change != "spike" else layer
+    sent, rows = run(dut, changed, interleaved(planes, 4), FLOWS)
+    if change == "spike":
+        planes[2][4] ^= 0b10
+    wrong = difference(expected_planes(dut, layer, planes, sent), writes_of(rows))
+    # The last plane of the second tile.
+    assert wrong.startswith("entry 5" if change == "spike" else "entry")
 
 
 @pytest.mark.parametrize("change", ["halo_above", "halo_below", "full_rows", "spike"])

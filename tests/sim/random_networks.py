@@ -21,7 +21,18 @@ from sw.cycles import cycles_per_frame
 from sw.engine import Engine, EngineError
 from sw.files import replace_file
 from sw.golden import IntegerNetwork
-from sw.layers import LEAKS, Conv, Network, Readout, Shape, Stem
+from sw.layers import (
+    LEAKS,
+    AveragedConv,
+    AveragedReadout,
+    Conv,
+    Events,
+    Network,
+    Pixels,
+    Readout,
+    Shape,
+    Stem,
+)
 from sw.program import compile_program
 from sw.strips import strips
 from tests.support import random_frames, random_image
@@ -42,6 +53,11 @@ ENGINES = {
     "two cores": replace(_TWO, stem=_TWO.stem_core(pe=4, units=1)),
     "two strips": replace(_ONE, pixels=2),
     "four strips, two units": replace(_ONE, pe=8, lanes=8, pixels=4, units=2, deep=True),
+    "four passes": replace(_ONE, passes=4),
+    "eight passes, two cores": replace(
+        _TWO, lanes=2, passes=8, stem=replace(_TWO, lanes=2, passes=8).stem_core(units=1)
+    ),
+    "four passes, two strips": replace(_ONE, pixels=2, passes=4),
 }
 
 FRAMES = 2
@@ -71,21 +87,34 @@ class Case:
         side = max(network.input.height, network.input.width)
         yield "input up to 8" if side <= 8 else "input up to 32" if side <= 32 else "input up to 64"
         for layer, shape in zip(network.layers[:-1], network.shapes, strict=False):
+            if isinstance(layer, (Events, Pixels)):
+                levels = "one level" if layer.levels == 1 else "several levels"
+                yield f"{type(layer).__name__.lower()} of {levels}"
+                continue
+            if isinstance(layer, AveragedConv):
+                yield "average pooling"
             yield f"{type(layer).__name__.lower()} {layer.kernel}x{layer.kernel}"
             yield f"stride {layer.stride}"
             yield "padding" if layer.padding else "no padding"
             yield f"pool {layer.pool}"
             if not isinstance(layer, Stem) and shape.height == shape.width == 1:
                 yield "1x1 map"
+            if layer.kernel == shape.height == shape.width > 1 and not layer.padding:
+                yield "fully connected"
+        if isinstance(network.layers[-1], AveragedReadout):
+            yield "global average pooling"
         engine = ENGINES[self.engine]
+        if engine.passes_of(network.T) > 1:
+            yield "several passes"
         if engine.pixels > 1:
             yield "strips"
-            for shape, strip in zip(network.shapes[1:], strips(network, engine), strict=False):
+            cuts = strips(network.plain, engine)
+            for shape, strip in zip(network.shapes[1:], cuts, strict=False):
                 if shape.height < engine.pixels * strip.rows:
                     yield "strips beyond the map"
                 if strip.above or strip.below:
                     yield "halos"
-        if any(layer.channels % engine.pe for layer in network.layers):
+        if any(shape.channels % engine.pe for shape in network.shapes[1:]):
             yield "channels not multiples of pe"
 
 
@@ -93,11 +122,17 @@ class Case:
 def _windows(draw, kind, shape):
     """A Stem or Conv that leaves something of a map of ``shape``."""
     side = min(shape.height, shape.width)
-    kernel = draw(st.sampled_from([k for k in (1, 3, 5) if side + 2 * (k // 2) >= k]))
-    padding = draw(st.integers(max(0, (kernel - side + 1) // 2), kernel // 2))
-    layer = kind(
-        draw(st.integers(1, 36)), kernel, draw(st.sampled_from((1, 2))), padding,
-    )
+    channels = draw(st.integers(1, 36))
+    if kind is AveragedConv:
+        even = shape.height % 2 == shape.width % 2 == 0
+        kernel = draw(st.integers(1, min(4, side // 2)))
+        layer = kind(channels, kernel, padding=draw(st.integers(0, int(even and kernel > 1))))
+    else:
+        most = [min(k // 2, 3) for k in range(9)]
+        usual = [k for k in (1, 3, 5) if side + 2 * most[k] >= k]
+        kernel = draw(st.sampled_from(usual) | st.integers(1, min(8, side)))
+        padding = draw(st.integers(max(0, (kernel - side + 1) // 2), most[kernel]))
+        layer = kind(channels, kernel, draw(st.sampled_from((1, 2))), padding)
     left = layer.conv_shape(shape)
     if min(left.height, left.width) > 1:
         layer = replace(layer, pool=draw(st.sampled_from((1, 2))))
@@ -112,19 +147,24 @@ def cases(draw, engines=tuple(ENGINES)):
     sides = st.one_of(st.integers(1, 16), st.integers(1, 64))
     shape = Shape(draw(st.integers(1, 4)), draw(sides), draw(sides))
     layers, out = [], shape
-    for kind in (Stem, *[Conv] * draw(st.integers(0, 4))):
-        layers.append(draw(_windows(kind, out)))
+    kind = draw(st.sampled_from((Stem, Events, Pixels)))
+    layers.append(draw(_windows(Stem, out)) if kind is Stem else kind(draw(st.integers(1, 4))))
+    out = layers[0].output_shape(out)
+    for _ in range(draw(st.integers(0, 4))):
+        averages = min(out.height, out.width) > 1 and draw(st.integers(0, 3)) == 0
+        layers.append(draw(_windows(AveragedConv if averages else Conv, out)))
         out = layers[-1].output_shape(out)
     network = Network(
-        "random", shape, [*layers, Readout(draw(st.integers(1, 12)))],
-        T=draw(st.integers(1, engine.steps)),
+        "random", shape,
+        [*layers, draw(st.sampled_from((Readout, AveragedReadout)))(draw(st.integers(1, 12)))],
+        T=draw(st.integers(1, engine.steps * engine.passes)),
         tau=draw(st.sampled_from([tau for tau, s in LEAKS.items() if s in engine.leak_shifts])),
         neuron=draw(st.sampled_from(("agmm", "vanilla"))),
     )
     gains = ("exact", "frozen") if engine.exact_gain else ("frozen",)
     case = Case(name, network, draw(st.sampled_from(gains)), draw(st.integers(0, 1 << 20)))
     try:
-        assume(cycles_per_frame(network, engine) <= LONGEST)
+        assume(cycles_per_frame(network.plain, engine) <= LONGEST)
         compile_program(case.image, engine)
     except (EngineError, ExportError):
         assume(False)
@@ -163,7 +203,7 @@ def main(argv=None):
             seen.update(set(case.features()))
             totals.update(
                 networks=1, frames=result["frames"],
-                boundaries=result["frames"] * len(case.network.layers),
+                boundaries=result["frames"] * (len(case.network.layers) - case.network.coded),
                 cycles=result["frames"] * result["cycles_per_frame"],
             )
             if result["differences"]:

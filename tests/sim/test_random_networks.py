@@ -1,19 +1,28 @@
-"""A dozen random networks on two engines, and that the comparison of such would see an error."""
+"""A dozen random networks on three engines, and that the comparison of such would see an error."""
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
-from sw.layers import Conv, Network, Readout, Shape, Stem
+from sw.layers import AveragedReadout, Conv, Network, Readout, Shape, Stem
 from tests.sim.random_networks import Case, cases, run
 
 
 @settings(
     max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-@given(cases(("two cores", "two strips")))
+@given(cases(("two cores", "two strips", "four passes")))
 def test_verilog_equals_golden(case):
     assert run(case)["differences"] == []
+
+
+@pytest.mark.parametrize("T", [6, 16])
+def test_exact_gains_in_several_passes(T):
+    network = Network(
+        "passes", Shape(2, 8, 9), [Stem(9), Conv(7, pool=2), Conv(10), AveragedReadout(3)], T=T
+    )
+    assert run(Case("four passes", network, "exact", 5))["differences"] == []
 
 
 def test_one_wrong_bias_is_noticed():

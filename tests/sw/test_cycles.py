@@ -1,6 +1,7 @@
 """The cycle model against figures counted by hand; the hardware tests hold it to the sequencer."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -35,7 +36,7 @@ CORES_BY_HAND = [
 ]
 
 #: Maps of 3 x 2 behind the stem, in strips of two rows each or of one.
-TALL = NETWORK.replace(input=Shape(3, 6, 4))
+TALL = NETWORK.replace(input=Shape(3, 6, 4), T=1)
 #: Tiles, cycles of a tile's operands, and of a whole tile. A stem does one strip after the other, a
 #: readout has the words of all strips; all else is of one strip alone.
 STRIPS_BY_HAND = {
@@ -45,6 +46,55 @@ STRIPS_BY_HAND = {
 #: The writer takes a cycle for each step, not for each lane, and three for the halos.
 STRIPS_DRAINS = {2: [10 + 3 + 2 + 3, *[9 + 3 + 2 + 3] * 3, 11],
                  4: [10 + 3 + 1 + 3, *[9 + 3 + 1 + 3] * 3, 11]}
+
+#: Layers of NETWORK for T = 9 and more, by engine: T, words of a record, and by layer the tiles,
+#: cycles of a tile's operands, of a whole tile, and the drain. A stem runs once and hands its
+#: channels out in each pass, a convolution does a tile for each, a readout has the words of all.
+PASSES_BY_HAND = {
+    "three passes": (
+        replace(ENGINE, passes=4), NETWORK.replace(T=9), 25 + 3 * 4, [
+            (2 * 16, 27, 27, 6 + 3 * 4 + 3 + 4), (2 * 4 * 3, 1, 4, 16), (5 * 4 * 3, 1, 4, 16),
+            (1 * 4 * 3, 27, 27, 16), (20, 3 * 4, 12, 11),
+        ],
+    ),
+    # As above, but for a last pass that is full.
+    "three full passes": (
+        replace(ENGINE, passes=4, deep=True), NETWORK.replace(T=12), 25 + 3 * 4, [
+            (2 * 16, 27, 27, 6 + 3 * 4 + 3 + 4), (2 * 4 * 3, 1, 4, 19), (5 * 4 * 3, 1, 4, 19),
+            (1 * 4 * 3, 27, 27, 19), (20, 3 * 4, 12, 14),
+        ],
+    ),
+    # 7 passes of a tile's 8 groups are more than its 27 words; the readout's 80 are 10 tiles.
+    "seven passes of two steps": (
+        replace(ENGINE, pe=8, simd=16, lanes=2, passes=8), NETWORK.replace(T=14), 25 + 7 * 2, [
+            (1 * 16, 27, 7 * 8, 6 + 7 * 8 + 3 + 2), (1 * 4 * 7, 1, 8, 5 + 8 + 3 + 2),
+            (3 * 4 * 7, 1, 8, 18), (1 * 4 * 7, 18, 18, 18), (10, 7 * 4, 28, 5 + 8 + 2),
+        ],
+    ),
+    # A stem does one strip after the other, a readout has the words of all strips and passes.
+    "five passes of two strips": (
+        replace(ENGINE, pixels=2, passes=8), TALL.replace(T=9), 22 + 5 * 4, [
+            (2 * (2 * 2 * 4) * 2, 27, 27, 6 + 5 * 4 + 3 + 2 + 3),
+            (2 * 4 * 5, 1, 4, 5 + 4 + 3 + 2 + 3), (5 * 4 * 5, 1, 4, 17), (4 * 5, 27, 27, 17),
+            (20, 5 * 8, 40, 11),
+        ],
+    ),
+    "nine passes of four strips": (
+        replace(ENGINE, pixels=4, passes=16), TALL.replace(T=9), 22 + 9 * 4, [
+            (2 * (1 * 2 * 4) * 4, 27, 9 * 4, 6 + 9 * 4 + 3 + 1 + 3),
+            (2 * 2 * 9, 1, 4, 5 + 4 + 3 + 1 + 3), (5 * 2 * 9, 1, 4, 16), (2 * 9, 27, 27, 16),
+            (20, 9 * 8, 72, 11),
+        ],
+    ),
+    # The stem has groups of its own: 8 in each of 4 passes, where the other layers have 4.
+    "two cores": (
+        replace(PAIRS, passes=4, stem=replace(PAIRS, passes=4).stem_core(pe=8, units=1)),
+        NETWORK.replace(T=13), 25 + 4 * 4, [
+            (1 * 16, 27, 4 * 8, 6 + 4 * 8 + 3 + 4), (1 * 4 * 4, 1, 4, 16), (3 * 4 * 4, 1, 4, 16),
+            (1 * 4 * 4, 18, 18, 16), (10, 4 * 4, 16, 11),
+        ],
+    ),
+}
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -72,7 +122,9 @@ def test_layers_of_strips_by_hand(pixels):
 
 def test_rows_beyond_the_map_take_their_time():
     """7 rows of 4 windows: two strips of 4, four of 2; eight of 1 leave one idle."""
-    network = NETWORK.replace(input=Shape(8, 7, 4), layers=[Stem(8), Conv(4), Readout(1)])
+    network = NETWORK.replace(
+        input=Shape(8, 7, 4), layers=[Stem(8), Conv(4), Readout(1)], T=1
+    )
     whole = replace(ENGINE, lanes=8)
     tiles = {1: 7 * 4, 2: 4 * 4, 4: 2 * 4, 8: 4}
     for pixels, count in tiles.items():
@@ -80,6 +132,68 @@ def test_rows_beyond_the_map_take_their_time():
         steps = 8 // pixels + 3 * (pixels > 1)
         expected = record_words(engine) + 3 + count * 9 + 9 + 3 + steps
         assert layer_cycles(network, 1, engine, exact_gain=False) == expected
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("name", PASSES_BY_HAND)
+def test_layers_in_several_passes_by_hand(name, exact):
+    """An exact gain costs 17 cycles for each lane and pass. Strips have none."""
+    engine, network, record, layers = PASSES_BY_HAND[name]
+    # The record has a word for each lane and pass, behind its fields.
+    gain = 17 * (record - (25 if engine.pixels == 1 else 22))
+    expected = [
+        record + 3 + (tiles - 1) * tile + words + drain
+        + gain * (exact and engine.pixels == 1 and index in (1, 2, 3))
+        for index, (tiles, words, tile, drain) in enumerate(layers)
+    ]
+    cycles = [layer_cycles(network, index, engine, exact) for index in range(5)]
+    assert cycles == expected
+    assert cycles_per_frame(network, engine, exact) == sum(expected)
+
+
+def test_windows_that_are_pooled_come_in_every_pass():
+    """16 windows of 2 tiles of 2 words, in 3 passes: 4 cycles each to hand a tile out."""
+    network = NETWORK.replace(
+        layers=[Stem(9), Conv(5, kernel=1, pool=2), Readout(1)], T=11, neuron="vanilla"
+    )
+    expected = 25 + 3 * 4 + 3 + (16 * 2 * 3 - 1) * 4 + 2 + 16
+    assert layer_cycles(network, 1, replace(ENGINE, passes=4)) == expected
+
+
+def test_a_single_pass_costs_no_more_than_its_longer_record():
+    """Exact gains are there as well: three words of the record tell the passes."""
+    passes = replace(ENGINE, passes=4)
+    for exact in (True, False):
+        more = [
+            layer_cycles(NETWORK, index, passes, exact)
+            - layer_cycles(NETWORK, index, ENGINE, exact) for index in range(5)
+        ]
+        assert more == [3] * 5
+    gain = [
+        layer_cycles(NETWORK, index, passes, True) - layer_cycles(NETWORK, index, passes, False)
+        for index in range(5)
+    ]
+    assert gain == [0, 17 * 4, 17 * 4, 17 * 4, 0]
+    strips = replace(ENGINE, pixels=2)
+    for T in (1, 2):
+        network = TALL.replace(T=T)
+        more = [
+            layer_cycles(network, index, replace(strips, passes=8))
+            - layer_cycles(network, index, strips) for index in range(5)
+        ]
+        assert more == [2] * 5
+
+
+def test_steps_cost_by_the_pass():
+    """Those of a pass are computed at once: only the fifth, ninth and thirteenth cost."""
+    engine = replace(ENGINE, passes=4)
+    cycles = [
+        cycles_per_frame(NETWORK.replace(T=T), engine, exact_gain=False) for T in range(1, 17)
+    ]
+    assert [len(set(cycles[first : first + 4])) for first in (0, 4, 8, 12)] == [1] * 4
+    # Of each layer 4 gains. Stem: 4 groups in the drain. Tiles: 8 and 20 of 4, 4 of 27; 20 of 4.
+    more = 5 * 4 + 4 + (8 + 20) * 4 + 4 * 27 + 20 * 4
+    assert [after - before for before, after in pairwise(cycles[::4])] == [more] * 3
 
 
 def test_several_units_shorten_short_tiles_and_the_drain():

@@ -33,6 +33,19 @@ CORES = replace(PAIRS, deep=True, layer_depth=16, stem=PAIRS.stem_core(**STEM))
     (dict(pixels=3), "pixels must be a power of two, got 3"),
     (dict(pixels=0), "pixels must be a power of two, got 0"),
     (dict(pixels=8), "pixels must be at most lanes, got pixels=8 lanes=4"),
+    (dict(passes=3), "passes must be a power of two, got 3"),
+    (dict(passes=0), "passes must be a power of two, got 0"),
+    (dict(passes=-2), "passes must be a power of two, got -2"),
+    # 4 groups of channels a tile, of 4 at once 2: the steps of a pass must not be more.
+    (dict(lanes=8, passes=2), "passes need pe / units to be at least lanes / pixels, got 4 and 8"),
+    (dict(pe=16, simd=16, lanes=8, units=4, passes=2),
+     "passes need pe / units to be at least lanes / pixels, got 4 and 8"),
+    (dict(lanes=16, pixels=2, passes=2), "at least lanes / pixels, got 4 and 8"),
+    # Together they have 16 steps.
+    (dict(passes=8), "passes must be at most 4 for 4 time steps each, got 8"),
+    (dict(pixels=2, passes=16), "passes must be at most 8 for 2 time steps each, got 16"),
+    (dict(pixels=4, passes=32), "passes must be at most 16 for 1 time steps each, got 32"),
+    (dict(pe=16, simd=16, lanes=16, passes=2), "passes must be at most 1 for 16 time steps each"),
     (dict(pe=8, units=2), "simd \\* lanes must be at least 32 \\* units"),
     (dict(pe=8, simd=16, units=2, channel_depth=15), "channel_depth must be a multiple of units=2"),
     (dict(pe=8, simd=16, units=2, mean_depth=15), "mean_depth must be a multiple of units=2"),
@@ -52,6 +65,11 @@ def test_what_cannot_be_built_is_refused_in_one_line(changes, message):
     dict(leak_shifts=[1]),
     dict(pe=8, simd=16, units=2), dict(deep=True), dict(spike_depth=12), dict(frame_depth=2),
     dict(frame_depth=65536), dict(pixels=2), dict(pixels=4), dict(lanes=16, pixels=16),
+    dict(passes=2), dict(passes=4), dict(pe=8, simd=16, lanes=2, passes=8),
+    dict(pe=16, simd=32, lanes=1, passes=16), dict(pe=8, lanes=8, passes=2),
+    dict(pixels=2, passes=8), dict(pixels=4, passes=16), dict(lanes=16, pixels=4, passes=4),
+    # Without passes, a tile may be shorter than its steps.
+    dict(lanes=8, passes=1), dict(lanes=16, passes=1),
 ])
 def test_what_can_be_built_is_accepted(changes):
     engine = Engine(**{**SHAPE, **changes})
@@ -74,7 +92,7 @@ def test_an_engine_survives_json(engine):
 def test_a_stem_core_has_its_sizes_and_shares_the_rest():
     assert CORES.stem.to_dict() == {
         **SHAPE, "simd": 16, **STEM, "frame_depth": 512, "layer_depth": 2, "current_width": 16,
-        "leak_shifts": (0, 1, 2, 3), "deep": False, "pixels": 1, "stem": None,
+        "leak_shifts": (0, 1, 2, 3), "deep": False, "pixels": 1, "passes": 1, "stem": None,
     }
     assert CORES.stem.sizes == STEM
     assert [CORES.core(index) for index in range(3)] == [CORES.stem, CORES, CORES]
@@ -127,6 +145,55 @@ def test_lanes_are_pixels_and_steps(lanes, pixels, steps, exact):
 def test_one_pixel_is_the_default():
     assert Engine(**SHAPE) == Engine(**SHAPE, pixels=1)
     assert CORES.stem.pixels == 1
+
+
+@pytest.mark.parametrize("shape, T_of_passes", [
+    (dict(passes=4), {1: (1, 4), 2: (5, 8), 3: (9, 12), 4: (13, 16)}),
+    (dict(lanes=8, pixels=4, passes=8), {1: (1, 2), 2: (3, 4), 7: (13, 14), 8: (15, 16)}),
+    (dict(pixels=4, passes=16), {1: (1, 1), 2: (2, 2), 15: (15, 15), 16: (16, 16)}),
+    # Whether an engine has so many is another matter.
+    (dict(lanes=16), {1: (1, 16)}), (dict(lanes=8), {1: (1, 8), 2: (9, 16)}),
+])
+def test_passes_are_as_many_as_the_steps_need(shape, T_of_passes):
+    engine = Engine(**SHAPE | shape)
+    for passes, (fewest, most) in T_of_passes.items():
+        assert [engine.passes_of(T) for T in (fewest, most)] == [passes, passes]
+
+
+def test_passes_survive_json_and_leave_the_rest_alone():
+    engine = Engine(**SHAPE, passes=4)
+    assert (engine.steps, engine.groups, engine.exact_gain) == (4, 4, True)
+    assert engine.macs_per_cycle == 4 * 8 * 4
+    data = json.loads(json.dumps(engine.to_dict()))
+    assert data["passes"] == 4 and Engine.from_dict(data) == engine
+    assert Engine.from_dict(data | dict(passes=2)) == replace(engine, passes=2) != engine
+
+
+def test_one_pass_is_the_default():
+    assert Engine(**SHAPE) == Engine(**SHAPE, passes=1) != Engine(**SHAPE, passes=2)
+    assert CORES.stem.passes == 1
+    assert all(engine.passes == 1 for engine in ENGINES.values())
+
+
+def test_both_cores_run_in_the_same_passes():
+    engine = replace(PAIRS, passes=2)
+    cores = replace(engine, stem=engine.stem_core(**STEM))
+    assert cores.stem.passes == 2
+    data = json.loads(json.dumps(cores.to_dict()))
+    assert Engine.from_dict(data) == cores
+    for passes in (1, 4):
+        with pytest.raises(EngineError, match="differs in more than pe, units and depths"):
+            replace(cores, stem=replace(cores.stem, passes=passes))
+        data["stem"]["passes"] = passes
+        with pytest.raises(EngineError, match="differs in more than pe, units and depths"):
+            Engine.from_dict(data)
+    # Each needs tiles as long as its steps: here 8 groups of the main core, and 4 of a stem's.
+    engine = Engine(**SHAPE | dict(pe=8, simd=16, lanes=8, passes=2))
+    replace(engine, stem=engine.stem_core(pe=16, units=2))
+    message = "passes need pe / units to be at least lanes / pixels, got 4 and 8"
+    for sizes in (dict(pe=4), dict(units=2)):
+        with pytest.raises(EngineError, match=message):
+            engine.stem_core(**sizes)
 
 
 def test_macs_per_cycle():

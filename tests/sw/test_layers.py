@@ -16,7 +16,9 @@ NETWORK = Network(
 
 @pytest.mark.parametrize("make", [Stem, Conv])
 @pytest.mark.parametrize("changes, message", [
-    (dict(kernel=2), "kernel must be one of \\(1, 3, 5\\), got 2"),
+    (dict(kernel=0), "kernel must be 1 to 8, got 0"),
+    (dict(kernel=9), "kernel must be 1 to 8, got 9"),
+    (dict(kernel=8, padding=4), "padding must be 0 to 3, got 4"),
     (dict(stride=3), "stride must be one of \\(1, 2\\), got 3"),
     (dict(pool=3), "pool must be one of \\(1, 2\\), got 3"),
     (dict(padding=2), "padding must be 0 to 1, got 2"),

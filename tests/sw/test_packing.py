@@ -106,11 +106,13 @@ def test_planes_are_padded_with_weights_that_agree_with_no_silence(engine):
 def counted_logits(engine, planes, entries, spikes):
     """Logits of spikes [steps, C, H, W] as the array counts them, one plane after another.
 
+    The steps are those of all passes, silent ones as well.
+
     Every lane agrees with a weight wherever both are 0 or both are 1; all planes but the last are
     doubled by those that follow, and each adds its entry. The lanes of a strip count its words
     alone: those of a step, each its own part of them, together count all of them once.
     """
-    inputs = np.zeros((engine.steps, planes.shape[1]), bool)
+    inputs = np.zeros((len(spikes), planes.shape[1]), bool)
     for step, c, y, x in np.ndindex(spikes.shape):
         inputs[step, column_of(engine, c, y, x)] = spikes[step, c, y, x]
     logits = []
@@ -129,15 +131,17 @@ def entries_of(words, engine):
     return words.ravel().view(f"<i{slot // 4}")
 
 
-@pytest.mark.parametrize("steps", [4, 3, 1])
-def test_logits_of_counted_planes(engine, steps):
+@pytest.mark.parametrize("steps, passes", [(4, 1), (3, 1), (1, 1), (4, 2), (3, 4)])
+def test_logits_of_counted_planes(engine, steps, passes):
     """Lanes beyond the steps are silent and count as well: the biases take that off."""
-    steps = min(steps, engine.steps)
+    steps, counted = min(steps, engine.steps), passes * engine.steps
+    if passes > 1:
+        steps = counted - engine.steps + steps
     weights, bias = readout()
     planes = planes_of(engine, weights)
-    entries = entries_of(packing.logit_words(bias, planes, engine), engine)
+    entries = entries_of(packing.logit_words(bias, planes, engine, passes), engine)
     rng = np.random.default_rng(steps)
-    spikes = np.zeros((engine.steps, SHAPE.channels, SHAPE.height, SHAPE.width), int)
+    spikes = np.zeros((counted, SHAPE.channels, SHAPE.height, SHAPE.width), int)
     spikes[:steps] = rng.random(spikes[:steps].shape) < 0.3
     total = spikes.sum(0).ravel()
     expected = [
@@ -147,7 +151,9 @@ def test_logits_of_counted_planes(engine, steps):
     assert counted_logits(engine, planes, entries, spikes) == expected
     silent = counted_logits(engine, planes, entries, 0 * spikes)
     assert silent == (2 * bias).tolist()
-    # A neighbour's entry, and a plane taken for another one, are noticed.
+    # One pass more, a neighbour's entry, and a plane taken for another one, are noticed.
+    other = entries_of(packing.logit_words(bias, planes, engine, passes + 1), engine)
+    assert counted_logits(engine, planes, other, spikes) != expected
     wrong = entries.copy()
     wrong[row_of(engine, 1, 0)] += 1
     assert counted_logits(engine, planes, wrong, spikes) != expected
@@ -181,20 +187,27 @@ def test_strips_of_planes_by_hand(name):
     assert words[:, ~real].all() and real.sum() == SHAPE.size
 
 
-def test_entries_take_off_what_the_steps_count_not_the_lanes():
-    """One class and one input: planes that are -1 agree with silence, once for each step."""
-    for engine, steps in ((ENGINE, 4), (CUT["two strips"], 2), (CUT["four strips"], 4)):
+@pytest.mark.parametrize("passes", [1, 3, 4])
+def test_entries_take_off_what_the_steps_count_not_the_lanes(passes):
+    """One class and one input: planes that are -1 agree with silence, once for each step.
+
+    The steps are those of the passes in use, however many the engine has.
+    """
+    for engine, steps in (
+        (ENGINE, 4), (replace(ENGINE, passes=4), 4), (CUT["two strips"], 2),
+        (replace(CUT["two strips"], passes=8), 2), (CUT["four strips"], 4),
+    ):
         planes = packing.readout_planes(np.int8([[-3]]), Shape(1, 1, 1), 1, engine)
-        entries = entries_of(packing.logit_words(np.array([11]), planes, engine), engine)
+        entries = entries_of(packing.logit_words(np.array([11]), planes, engine, passes), engine)
         # -3 + 128 is 125: 130 are not in it.
-        assert entries[row_of(engine, 0, 0)] == 22 - 130 * steps
+        assert entries[row_of(engine, 0, 0)] == 22 - 130 * steps * passes
         assert not np.delete(entries, row_of(engine, 0, 0)).any()
 
 
 def test_only_the_last_plane_of_a_class_has_an_entry(engine):
     weights, bias = readout()
     planes = planes_of(engine, weights)
-    words = packing.logit_words(bias, planes, engine)
+    words = packing.logit_words(bias, planes, engine, 1)
     assert words.dtype == np.uint16 and len(words) % engine.pe == 0
     last = [row_of(engine, klass, 0) for klass in range(CLASSES)]
     entries = entries_of(words, engine)

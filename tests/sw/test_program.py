@@ -48,6 +48,20 @@ ENGINES_WITH_STRIPS = {
     "two strips": STRIPS, "four strips": FOUR_STRIPS,
     "strips and pairs": replace(STRIPS, units=2, lanes=16),
 }
+#: Several passes, by engine: how many the three steps of NETWORK take.
+PASSES_USED = {
+    replace(WIDE, lanes=2, passes=4): 2,
+    replace(WIDE, simd=32, lanes=1, pe=16, passes=16): 3,
+    replace(STRIPS, lanes=4, passes=2): 2,
+    replace(FOUR_STRIPS, lanes=4, units=2, simd=32, passes=4): 3,
+    replace(CORES, simd=32, lanes=2, passes=2, stem=replace(
+        PAIRS, simd=32, lanes=2, passes=2
+    ).stem_core(pe=8, units=1, weight_depth=64, channel_depth=16, mean_depth=128)): 2,
+}
+ENGINES_WITH_PASSES = dict(zip((
+    "passes of two steps", "passes of one step", "passes and two strips", "passes and four strips",
+    "passes and cores",
+), PASSES_USED, strict=True))
 #: By pixels: rows of the strips of what each layer but the readout writes. A 3x3 kernel reads the
 #: stem's map, which thus has a row more above and below; a 1x1 kernel and the readout the others.
 ROWS = {1: (7, 3, 3), 2: (4, 2, 2), 4: (2, 1, 1)}
@@ -62,9 +76,12 @@ def image_of(engine):
     return random_image(NETWORK, gain="exact" if engine.exact_gain else "frozen")
 
 
-@pytest.fixture(params=ENGINES_TESTED | ENGINES_WITH_STRIPS)
+ALL_ENGINES = ENGINES_TESTED | ENGINES_WITH_STRIPS | ENGINES_WITH_PASSES
+
+
+@pytest.fixture(params=ALL_ENGINES)
 def program(request):
-    engine = (ENGINES_TESTED | ENGINES_WITH_STRIPS)[request.param]
+    engine = ALL_ENGINES[request.param]
     return compile_program(image_of(engine), engine)
 
 
@@ -104,10 +121,13 @@ def test_regions_fit_their_memories(program):
     sizes = region_words(program.engine)
     assert set(program.regions) == set(sizes) - {Region.FRAME}
     for region, words in program.regions.items():
-        assert words.dtype == np.uint16 and 0 < len(words) <= sizes[region]
+        assert words.dtype == np.uint16 and len(words) <= sizes[region]
+        assert len(words)
     assert not program.regions[Region.SPIKES].any()
     assert len(program.regions[Region.SPIKES]) == program.engine.simd * program.engine.lanes // 16
-    assert 0 < program.frame_words <= sizes[Region.FRAME]
+    assert (program.frame_region, program.frame_address) == (Region.FRAME, 0)
+    frame = program.pack_frame(random_frames(program.network, 1)[0].numpy())
+    assert 0 < len(frame) <= sizes[Region.FRAME]
 
 
 def test_regions_by_hand():
@@ -206,7 +226,7 @@ def test_channels_hold_the_biases_of_logits(program):
         # An input that is 0 agrees with every plane of -1: those of the zeros in w + 128.
         counted = sum(255 - (w + 128) for w in weights)
         row = (o // engine.units * 8 + 7) * engine.units + o % engine.units
-        expected[row] = 2 * data.bias[o] - engine.steps * counted
+        expected[row] = 2 * data.bias[o] - PASSES_USED.get(engine, 1) * engine.steps * counted
     assert entries.tolist() == expected.tolist()
 
 
@@ -328,14 +348,16 @@ def test_every_strip_has_the_gains_of_its_steps():
             assert fields_of(program, index)[1] == [256] * engine.lanes
 
 
+@pytest.mark.parametrize("passes", [1, 2])
 @pytest.mark.parametrize("engine", [ENGINE, STRIPS], ids=["whole", "strips"])
-def test_fields_do_not_overlap(engine):
+def test_fields_do_not_overlap(engine, passes):
+    engine = replace(engine, passes=passes)
     places = [16 * f.word + f.shift + bit for f in fields(engine) for bit in range(f.bits)]
     assert len(places) == len(set(places)) and max(places) < 16 * field_words(engine)
 
 
 def test_engines_keep_some_bits_of_every_field():
-    for engine in (ENGINES_TESTED | ENGINES_WITH_STRIPS).values():
+    for engine in ALL_ENGINES.values():
         assert all(0 < bits <= 32 for bits in field_bits(engine).values())
 
 
@@ -366,21 +388,25 @@ def test_inputs_and_outputs_never_share_a_word(program):
 
 
 def packed(program, index, spikes):
-    """Words of a layer's output as the writer leaves them, halos and all, spike by spike."""
+    """Words of a layer's output as the writer leaves them, halos and all, spike by spike.
+
+    One pass follows the other.
+    """
     engine, shape = program.engine, NETWORK.shapes[index + 1]
     rows, halo = ROWS[engine.pixels][index], halo_of(engine, index)
     if engine.pixels == 1:
         rows = shape.height
     per_pixel = -(-shape.channels // engine.simd) * engine.simd
     stored = 2 * halo + rows
-    words = np.zeros(stored * shape.width * per_pixel * engine.lanes // 16, np.uint16)
+    plane = stored * shape.width * per_pixel * engine.lanes
+    words = np.zeros(PASSES_USED.get(engine, 1) * plane // 16, np.uint16)
     for strip, row in np.ndindex(engine.pixels, stored):
         y = strip * rows + row - halo
         if not 0 <= y < shape.height:
             continue
         for t, c, x in np.ndindex(spikes[:, :, 0].shape):
             place = ((row * shape.width + x) * per_pixel + c) * engine.lanes
-            place += strip * engine.steps + t
+            place += t // engine.steps * plane + strip * engine.steps + t % engine.steps
             words[place // 16] |= np.uint16(int(spikes[t, c, y, x]) << place % 16)
     return words
 
@@ -453,7 +479,7 @@ def test_unpack_boundary_reads_logits(program):
 def test_frames_are_packed_pixel_by_pixel(program):
     frame = random_frames(NETWORK, 1)[0].numpy()
     words = program.pack_frame(frame)
-    assert len(words) == program.frame_words == 53
+    assert len(words) == 53
     octets = words.astype("<u2").tobytes()
     assert octets[:-1] == bytes(np.transpose(frame, (1, 2, 0)).ravel().tolist())
     assert octets[-1] == 0
@@ -503,7 +529,7 @@ def test_the_last_that_fits_and_the_first_that_does_not(field, message):
 
 
 @pytest.mark.parametrize("network, engine, message", [
-    (NETWORK.replace(T=5), ENGINE, "T=5 needs as many lanes, the engine has 4"),
+    (NETWORK.replace(T=5), ENGINE, "T=5, the engine has 4 lanes in 1 pass"),
     (NETWORK.replace(tau=0.75), ENGINES["icebreaker"],
      "tau=0.75 is not built in, the engine has 0"),
     (Network("tiny", Shape(1, 1, MAP_LIMIT + 1), [Stem(1, stride=2), Readout(2)]),
@@ -531,8 +557,7 @@ def test_strips_have_no_exact_gains(engine):
 def test_steps_need_lanes_of_one_pixel(engine, steps):
     compile_program(random_image(NETWORK.replace(T=steps), gain="frozen"), engine)
     message = (
-        f"^tiny does not fit: T={steps + 1} needs as many lanes, the engine has {steps} for each"
-        " pixel$"
+        f"^tiny does not fit: T={steps + 1}, the engine has {steps} lanes for each pixel in 1 pass$"
     )
     with pytest.raises(EngineError, match=message):
         compile_program(random_image(NETWORK.replace(T=steps + 1), gain="frozen"), engine)

@@ -19,10 +19,19 @@ CORES = replace(PLAIN, stem=PLAIN.stem_core(
     pe=4, units=1, weight_depth=0x0C0D, channel_depth=0x0E0F, mean_depth=0x1011
 ))
 STRIPS = {f"{pixels} strips": replace(PLAIN, pixels=pixels) for pixels in (2, 4)}
+#: As many passes as their steps allow: of 4, of 2 and of 1.
+PASSES = {
+    "2 passes": replace(PLAIN, passes=2), "4 passes": replace(PLAIN, passes=4),
+    "8 passes, 2 strips": replace(PLAIN, pixels=2, passes=8),
+    "16 passes, 4 strips": replace(PLAIN, pixels=4, passes=16),
+    "4 passes, 16 strips": replace(PLAIN, lanes=16, pixels=16, passes=4),
+    "16 passes, 1 lane": replace(PLAIN, pe=16, simd=64, lanes=1, passes=16),
+}
 SHALLOW = replace(STRIPS["4 strips"], deep=False)
 ENGINES_TESTED = {
     "plain": PLAIN, "cores": CORES, **STRIPS, "shallow": SHALLOW,
-    "16 strips": replace(PLAIN, lanes=16, pixels=16), **ENGINES,
+    "16 strips": replace(PLAIN, lanes=16, pixels=16), **PASSES,
+    "cores, 4 passes": replace(CORES, passes=4, stem=replace(CORES.stem, passes=4)), **ENGINES,
 }
 
 
@@ -45,10 +54,13 @@ def test_info_written_out():
         "03 08 10 04 02 0b 11 0a 01  01020000 00040000 05060000 08070000 0a090000"
     )
     assert protocol.encode_info(PLAIN) == shape + bytes(14)
-    # Beside ``deep``: the logarithm of the pixels.
+    # Beside ``deep``: the logarithm of the pixels, and above that of the passes.
     for engine, octet in (
         (replace(PLAIN, deep=False), 0), (STRIPS["2 strips"], 3), (STRIPS["4 strips"], 5),
         (SHALLOW, 4), (ENGINES_TESTED["16 strips"], 9),
+        (PASSES["2 passes"], 0x11), (PASSES["4 passes"], 0x21),
+        (PASSES["8 passes, 2 strips"], 0x33), (PASSES["16 passes, 4 strips"], 0x45),
+        (PASSES["4 passes, 16 strips"], 0x29), (replace(SHALLOW, passes=2), 0x14),
     ):
         info = bytearray(protocol.encode_info(engine))
         assert info[8] == octet
@@ -56,6 +68,10 @@ def test_info_written_out():
         assert info == shape + bytes(14)
     stem = bytes.fromhex("04 01 0d0c0000 0f0e0000 11100000")
     assert protocol.encode_info(CORES) == shape + stem
+    info = bytearray(shape + stem)
+    info[8] = 0x21
+    assert protocol.encode_info(ENGINES_TESTED["cores, 4 passes"]) == info
+    assert protocol.decode_info(b"\0" + info).stem.passes == 4
 
 
 @pytest.mark.parametrize("length", [1, protocol.INFO_BYTES - 1, protocol.INFO_BYTES])
