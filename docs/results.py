@@ -1,13 +1,13 @@
-"""Rewrites the place-and-route tables of README.md and architecture.md from ``results/builds/``.
+"""Rewrites the place-and-route tables of README.md and architecture.md from ``results/``.
 
-Run it after new builds: ``python docs/results.py``.
+Run it after new builds or seeds: ``python docs/results.py``.
 """
 
 import json
 import re
 from pathlib import Path
 
-__all__ = ["LAYERS_PAGE", "PAGE", "load", "render", "render_layers"]
+__all__ = ["LAYERS_PAGE", "PAGE", "load", "load_seeds", "render", "render_layers", "render_seeds"]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"
@@ -17,6 +17,7 @@ COLUMNS = (
     "board", "network", "MACs/cycle", "LUT4", "for each MAC/cycle", "logic in use", "block RAM",
     "DSP", "fmax", "clock", "cycles a frame", "array in use", "frames/s",
 )
+SEED_COLUMNS = ("board", "clock", "seeds", "lowest fmax", "median", "highest")
 LAYER_COLUMNS = ("layer", "MACs a frame", "cycles", "array in use")
 
 
@@ -24,10 +25,19 @@ def _rule(columns):
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
 
 
+def _load(folder):
+    paths = sorted((ROOT / "results" / folder).glob("*.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
 def load():
     """All build reports, by file name."""
-    paths = sorted((ROOT / "results" / "builds").glob("*.json"))
-    return [json.loads(path.read_text()) for path in paths]
+    return _load("builds")
+
+
+def load_seeds():
+    """All reports on seeds, by board."""
+    return _load("seeds")
 
 
 def _of(report, cells):
@@ -71,6 +81,18 @@ def render(text, reports):
     return _replace_table(text, COLUMNS, map(_row, reports))
 
 
+def _seed_row(report):
+    return (
+        report["board"], f"{report['clock_mhz']:g} MHz", f"{len(report['fmax_mhz'])}",
+        *(f"{report[name]:.1f} MHz" for name in ("min", "median", "max")),
+    )
+
+
+def render_seeds(text, reports):
+    """README with the table of seeds as it should be."""
+    return _replace_table(text, SEED_COLUMNS, map(_seed_row, reports))
+
+
 def render_layers(text, reports):
     """architecture.md with the layers of the CNV shape as they should be."""
     report = next(report for report in reports if report["model"] == "cnv")
@@ -78,5 +100,8 @@ def render_layers(text, reports):
 
 
 if __name__ == "__main__":
-    for page, rewrite in ((PAGE, render), (LAYERS_PAGE, render_layers)):
-        page.write_text(rewrite(page.read_text(), load()))
+    for page, rewrite, reports in (
+        (PAGE, render, load()), (PAGE, render_seeds, load_seeds()),
+        (LAYERS_PAGE, render_layers, load()),
+    ):
+        page.write_text(rewrite(page.read_text(), reports))

@@ -263,6 +263,13 @@ def test_spike_counts_make_sums_of_and_counts():
     assert [zero for _, zero in rows[1:7]] == [not word for word in spikes]
 
 
+def test_seeds_table_is_that_of_the_runs():
+    reports = results.load_seeds()
+    assert len(reports) and results.render_seeds(README, reports) == README
+    for key in ("min", "median", "max"):
+        assert results.render_seeds(README, [{**reports[0], key: 1}, *reports[1:]]) != README
+
+
 def test_results_table_is_that_of_the_builds():
     reports = results.load()
     assert results.render(README, reports) == README

@@ -1,6 +1,7 @@
 """Committed results of long runs still speak for the sources beside them."""
 
 import json
+import statistics
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.sim import random_networks
 
 ROOT = Path(__file__).parents[1]
 BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
+SEEDS = sorted((ROOT / "results" / "seeds").glob("*.json"))
 EQUALITY = ROOT / "results" / "equality.json"
 
 
@@ -66,6 +68,17 @@ def test_builds_are_of_these_sources(path):
     assert report["fmax_mhz"] >= report["clock_mhz"]
     assert stale_build({**report, "seed": report["seed"] + 1})
     assert stale_build({**report, "model_checksum": "0"})
+
+
+@pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
+def test_seeds_are_of_these_sources(path):
+    report = json.loads(path.read_text())
+    assert report["board"] == path.stem and len(report["fmax_mhz"]) >= 10
+    digest = design(report["board"], report["clock_mhz"], 1)
+    assert digest == report["design"], f"the design has changed: run {report['command']}"
+    fmax = sorted(report["fmax_mhz"])
+    found = [report[name] for name in ("min", "median", "max")]
+    assert found == [fmax[0], statistics.median(fmax), fmax[-1]]
 
 
 @pytest.mark.parametrize("run", json.loads(EQUALITY.read_text()), ids=lambda run: run["command"])
