@@ -7,13 +7,15 @@ import re
 import sys
 from pathlib import Path
 
+from tables import find_table, replace_table
+
 from sw.record import EVERY_FIELD
 
 __all__ = ["PAGE", "render"]
 
 PAGE = Path(__file__).with_name("architecture.md")
 
-HEADER = "| word | bits | field | meaning |\n|---|---|---|---|\n"
+COLUMNS = ("word", "bits", "field", "meaning")
 
 
 def _row(field, meaning):
@@ -21,16 +23,16 @@ def _row(field, meaning):
     last_bit = field.shift + field.bits - 1
     word = f"{field.word}-{last_word}" if last_word > field.word else f"{field.word}"
     bits = f"{field.shift}-{last_bit}" if field.bits > 1 else f"{field.shift}"
-    return f"| {word} | {bits} | `{field.name}` | {meaning} |\n"
+    return word, bits, f"`{field.name}`", meaning
 
 
 def render(text, fields=EVERY_FIELD):
     """The page with the table as it should be. KeyError for a field that has no meaning yet."""
-    start = text.index(HEADER) + len(HEADER)
-    table = re.match(r"(\|.*\n)*", text[start:])[0]
-    meanings = dict(re.findall(r"^\|[^|]*\|[^|]*\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
-    rows = "".join(_row(field, meanings[field.name]) for field in fields)
-    return text[:start] + rows + text[start + len(table) :]
+    start, end = find_table(text, COLUMNS)
+    pattern = r"^\|[^|]*\|[^|]*\| `(\w+)` \| (.*) \|$"
+    meanings = dict(re.findall(pattern, text[start:end], re.MULTILINE))
+    rows = [_row(field, meanings[field.name]) for field in fields]
+    return replace_table(text, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ Run it after a change of ``hw/popcount.py`` or ``hw/carry.py``: ``python docs/po
 
 import hashlib
 import json
-import re
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -14,11 +12,12 @@ from amaranth.back import rtlil
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from synthesis import lut4
+from tables import replace_table
 from tqdm import tqdm
 
 from hw.boards import BOARDS
 from hw.popcount import Popcount
-from hw.tools import run_tool
 
 __all__ = ["COLUMNS", "PAGE", "RESULTS", "designs", "digest", "render"]
 
@@ -97,39 +96,23 @@ def digest():
     return hashlib.sha256("".join(text for *_, text in designs()).encode()).hexdigest()[:16]
 
 
-def _lut4(family, text):
-    """LUT4s of a synthesised popcount; a CCU2C of ECP5 is two."""
-    options = FAMILIES[family].synth_opts
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "popcount.il").write_text(text)
-        Path(folder, "popcount.ys").write_text(
-            f"read_rtlil popcount.il\nsynth_{family} {options} -top popcount -json popcount.json\n"
-        )
-        run_tool("yosys", ["popcount.ys"], folder)
-        netlist = json.loads(Path(folder, "popcount.json").read_text())
-    kinds = [cell["type"] for cell in netlist["modules"]["popcount"]["cells"].values()]
-    return kinds.count("SB_LUT4") + kinds.count("LUT4") + 2 * kinds.count("CCU2C")
-
-
 def render(text, report):
     """The page with the table as it should be."""
-    header = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}\n"
-    start = text.index(header) + len(header)
-    table = re.match(r"(\|.*\n)*", text[start:])[0]
     found = {(row["kind"], row["bits"], row["family"]): row["lut4"] for row in report["popcounts"]}
-    rows = ""
+    rows = []
     for kind, bits in dict.fromkeys((kind, bits) for kind, bits, _ in found):
         cells = [kind, f"{bits}"]
         for family in FAMILIES:
             count = found.get((kind, bits, family))
             cells += ["-", "-"] if count is None else [f"{count}", f"{count / bits:.2f}"]
-        rows += f"| {' | '.join(cells)} |\n"
-    return text[:start] + rows + text[start + len(table) :]
+        rows.append(cells)
+    return replace_table(text, COLUMNS, rows)
 
 
 def main():
     rows = [
-        {"kind": kind, "bits": simd, "family": family, "lut4": _lut4(family, text)}
+        {"kind": kind, "bits": simd, "family": family,
+         "lut4": lut4(FAMILIES[family], text, "popcount")}
         for kind, simd, family, text in tqdm([*designs()], unit="synthesis", disable=None)
     ]
     report = {

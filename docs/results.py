@@ -4,8 +4,9 @@ Run it after new builds or seeds: ``python docs/results.py``.
 """
 
 import json
-import re
 from pathlib import Path
+
+from tables import replace_table
 
 __all__ = ["LAYERS_PAGE", "PAGE", "load", "load_seeds", "render", "render_layers", "render_seeds"]
 
@@ -19,10 +20,6 @@ COLUMNS = (
 )
 SEED_COLUMNS = ("board", "clock", "seeds", "lowest fmax", "median", "highest")
 LAYER_COLUMNS = ("layer", "MACs a frame", "cycles", "array in use")
-
-
-def _rule(columns):
-    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
 
 
 def _load(folder):
@@ -68,17 +65,9 @@ def _layer_row(layer):
     )
 
 
-def _replace_table(text, columns, rows):
-    header = _rule(columns)
-    start = text.index(header) + len(header)
-    table = re.match(r"(\|.*\n)*", text[start:])[0]
-    lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    return text[:start] + lines + text[start + len(table) :]
-
-
 def render(text, reports):
     """README with the table as it should be."""
-    return _replace_table(text, COLUMNS, map(_row, reports))
+    return replace_table(text, COLUMNS, map(_row, reports))
 
 
 def _seed_row(report):
@@ -90,13 +79,13 @@ def _seed_row(report):
 
 def render_seeds(text, reports):
     """README with the table of seeds as it should be."""
-    return _replace_table(text, SEED_COLUMNS, map(_seed_row, reports))
+    return replace_table(text, SEED_COLUMNS, map(_seed_row, reports))
 
 
 def render_layers(text, reports):
     """architecture.md with the layers of the CNV shape as they should be."""
     report = next(report for report in reports if report["model"] == "cnv")
-    return _replace_table(text, LAYER_COLUMNS, map(_layer_row, report["layers"]))
+    return replace_table(text, LAYER_COLUMNS, map(_layer_row, report["layers"]))
 
 
 if __name__ == "__main__":

