@@ -4,22 +4,20 @@ All logits and cycle counts are compared; sim.run compares every layer.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from sim.frames import NOISE, load_frames
+from sim.command import accuracy_of, add_arguments, finish
+from sim.frames import load_frames
 from sim.simulators import SimulationError, build_native
-from sw import data, image, protocol
-from sw.bounds import ExportError
+from sw import image, protocol
 from sw.cycles import cycles_per_frame
-from sw.engine import ENGINES, EngineError
+from sw.engine import ENGINES
 from sw.golden import IntegerNetwork
 from sw.program import compile_program
 
@@ -43,7 +41,6 @@ def session(program, frames):
     Where a stem core works ahead, the frame after the last is the first again.
     """
     last = len(program.network.layers) - 1
-    has_stem = program.engine.stem and not program.network.coded
 
     def write(region, words, address=0):
         return Command(protocol.encode_write(region, address, words))
@@ -60,7 +57,7 @@ def session(program, frames):
     for number in range(len(frames)):
         side = number % 2 if program.ahead else 0
         yield load(number + program.ahead)
-        if has_stem and not program.ahead:
+        if program.has_stem_core and not program.ahead:
             yield Command(program.run_layer(0), 5, cycles_of=number)
         yield Command(program.run_network(side), 5, cycles_of=number)
         address, words = program.boundary_words(last, side)
@@ -132,48 +129,32 @@ def _parser():
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: python -m sim.native --model models/digits.bsnn -n 100",
     )
-    add = parser.add_argument
-    add("--model", required=True, metavar="MODEL.bsnn", help="network image to load")
-    add("-n", "--images", type=int, default=20, help="test images to run (default: 20)")
-    add("--engine", choices=ENGINES, default="icebreaker",
-        help="engine of which board (default: icebreaker)")
-    add("--data", choices=(*data.DATASETS, NOISE), help="data set (default: the model's own)")
-    add("--data-root", metavar="DIR", help="where the data set lies")
-    add("--json", action="store_true", help="print the result as one line of JSON")
+    add_arguments(parser, images=20)
     return parser
+
+
+def _run(arguments):
+    model = image.load(arguments.model)
+    frames, labels = load_frames(model, arguments)
+    result = run(model, IntegerNetwork(model), frames.numpy(), ENGINES[arguments.engine])
+    accuracy = accuracy_of(result.pop("logits"), labels)
+    return {
+        **result, "accuracy": accuracy, "frames_per_s": result["frames"] / result["seconds"],
+    }
+
+
+def _summary(result, verdict):
+    return (
+        f"{result['frames']} frames: {verdict} the golden model;"
+        f" {result['cycles_per_frame']} cycles a frame (cycle model {result['cycle_model']});"
+        f" {result['frames_per_s']:.2f} frames/s,"
+        f" {result['cycles'] / result['seconds'] / 1e6:.2f} million cycles/s"
+    )
 
 
 def main(argv=None):
     """Command line. Returns the exit status: 0 equal, 1 different, 2 could not run."""
-    arguments = _parser().parse_args(argv)
-    try:
-        model = image.load(arguments.model)
-        frames, labels = load_frames(model, arguments)
-        result = run(model, IntegerNetwork(model), frames.numpy(), ENGINES[arguments.engine])
-    except (
-        SimulationError, EngineError, ExportError, image.ImageError, data.DataError
-    ) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    guesses = np.argmax(np.array(result.pop("logits")), axis=1)
-    result["accuracy"] = None if labels is None else float((guesses == labels.numpy()).mean())
-    result["frames_per_s"] = result["frames"] / result["seconds"]
-    if arguments.json:
-        print(json.dumps(result))
-    else:
-        for line in result["differences"][:10]:
-            print(f"differs: {line}")
-        verdict = "equal to" if not result["differences"] else "DIFFERENT from"
-        print(
-            f"{result['frames']} frames: {verdict} the golden model;"
-            f" {result['cycles_per_frame']} cycles a frame (cycle model {result['cycle_model']});"
-            f" {result['frames_per_s']:.2f} frames/s,"
-            f" {result['cycles'] / result['seconds'] / 1e6:.2f} million cycles/s"
-        )
-    return 1 if result["differences"] else 0
+    return finish(_run, _parser().parse_args(argv), _summary)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,13 @@ import torch
 from tqdm import tqdm
 
 from hw.boards import BOARDS
-from hw.tools import BuildError
-from sim.frames import NOISE, load_frames
+from sim.command import accuracy_of, add_arguments, finish
+from sim.frames import load_frames
 from sim.plan import Plan
 from sim.simulators import SIMULATORS, SimulationError, build, source_digest
-from sw import data, image
-from sw.bounds import ExportError
+from sw import image
 from sw.cycles import cycles_per_frame, layer_cycles
-from sw.engine import ENGINES, EngineError
+from sw.engine import ENGINES
 from sw.golden import IntegerNetwork
 from sw.program import compile_program
 
@@ -112,17 +111,11 @@ def _parser():
         prog="python -m sim.run", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_arguments(parser, images=2)
     add = parser.add_argument
-    add("--model", required=True, metavar="MODEL.bsnn", help="network image to load")
-    add("-n", "--images", type=int, default=2, help="test images to run (default: 2)")
     add("--sim", choices=SIMULATORS, default="verilator", help="default: verilator")
-    add("--engine", choices=ENGINES, default="icebreaker",
-        help="engine of which board (default: icebreaker)")
     add("--netlist", action="store_true",
         help="simulate the gates of an iCE40 board's synthesis, not the Verilog it starts from")
-    add("--data", choices=(*data.DATASETS, NOISE), help="data set (default: the model's own)")
-    add("--data-root", metavar="DIR", help="where the data set lies")
-    add("--json", action="store_true", help="print the result as one line of JSON")
     return parser
 
 
@@ -134,11 +127,7 @@ def run(arguments):
     plan = make_plan(model, IntegerNetwork(model), images.numpy(), engine)
     gates_of = BOARDS[arguments.engine] if arguments.netlist else None
     result = simulate(plan, arguments.sim, gates_of)
-    guesses = np.argmax(np.array(result.pop("logits")), axis=1)
-    frames = result["frames"]
-    accuracy = None
-    if labels is not None:
-        accuracy = float((guesses == labels.numpy()[:frames]).mean())
+    accuracy = accuracy_of(result.pop("logits"), labels)
     return {
         "command": f"python -m sim.run --model {arguments.model} --images {arguments.images}"
         f" --sim {arguments.sim} --engine {arguments.engine}"
@@ -152,38 +141,24 @@ def run(arguments):
         "simulator": arguments.sim,
         **result,
         # What the host wrote is no layer's work.
-        "boundaries": frames * (len(plan.boundaries) - model.network.coded),
+        "boundaries": result["frames"] * (len(plan.boundaries) - model.network.coded),
         "cycle_model": plan.frame_cycles,
         "accuracy": accuracy,
     }
 
 
+def _summary(result, verdict):
+    return (
+        f"{result['frames']} frames, {result['boundaries']} layer boundaries: {verdict} the"
+        f" golden model; {result['cycles_per_frame']} cycles a frame"
+        f" (cycle model {result['cycle_model']}); {result['seconds']:.1f} s in"
+        f" {result['simulator']}"
+    )
+
+
 def main(argv=None):
     """Command line. Returns the exit status: 0 equal, 1 different, 2 could not run."""
-    arguments = _parser().parse_args(argv)
-    try:
-        result = run(arguments)
-    except (
-        SimulationError, BuildError, EngineError, ExportError, image.ImageError, data.DataError
-    ) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    if arguments.json:
-        print(json.dumps(result))
-    else:
-        for line in result["differences"][:10]:
-            print(f"differs: {line}")
-        verdict = "equal to" if not result["differences"] else "DIFFERENT from"
-        print(
-            f"{result['frames']} frames, {result['boundaries']} layer boundaries: {verdict} the"
-            f" golden model; {result['cycles_per_frame']} cycles a frame"
-            f" (cycle model {result['cycle_model']}); {result['seconds']:.1f} s in"
-            f" {result['simulator']}"
-        )
-    return 1 if result["differences"] else 0
+    return finish(run, _parser().parse_args(argv), _summary)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from sw import data, formats
 from sw.bounds import ExportError, check
 from sw.image import ImageError, load
 from sw.layers import Conv, Events, Pixels, Readout, Stem
-from sw.model import SpikingNetwork
+from sw.model import CodedLayer, SpikingNetwork
 
 __all__ = ["Boundary", "IntegerNetwork", "evaluate", "float_network", "main"]
 
@@ -88,18 +88,14 @@ class _Neurons(nn.Module):
         return _pool(spikes, self.layer.pool)
 
 
-class IntegerCoded(nn.Module):
-    """Bytes to spikes, in thermometer code."""
+class IntegerCoded(CodedLayer):
+    """Bytes to spikes: the trained network has integers here, too."""
 
     def __init__(self, network, layer, shape, image):
-        super().__init__()
-        self.T, self.thresholds = network.T, layer.thresholds
+        super().__init__(network, 0)
 
     def forward(self, frames):
-        spikes = torch.cat([frames > t for t in self.thresholds], -3).to(torch.uint8)
-        if frames.dim() == 4:
-            spikes = spikes[:, None].expand(-1, self.T, -1, -1, -1)
-        return Boundary(spikes.transpose(0, 1), None, None)
+        return Boundary(super().forward(frames).to(torch.uint8), None, None)
 
 
 class IntegerStem(_Neurons):

@@ -97,6 +97,11 @@ class Program:
     ahead: bool
 
     @property
+    def has_stem_core(self):
+        """Whether the network's stem runs on a core of its own."""
+        return _has_stem_core(self.network, self.engine)
+
+    @property
     def frame_region(self):
         return Region.SPIKES if self.network.coded else Region.FRAME
 
@@ -144,7 +149,7 @@ class Program:
         """The command that runs one layer, of a frame on that side of the spike memory."""
         if index == 0 and self.network.coded:
             raise EngineError(f"{self.network.layer_name(0)} is written by the host, not run")
-        if self.engine.stem and index == 0:
+        if self.has_stem_core and index == 0:
             return encode_run(0, 0, Flags.STEM | (Flags.STEM_SIDE if side else 0))
         return encode_run(index - _first_layer(self.network, self.engine), 1, Flags(side))
 
@@ -194,6 +199,10 @@ class Program:
         return np.ascontiguousarray(np.transpose(real, (3, 2, 0, 1)))
 
 
+def _has_stem_core(network, engine):
+    return engine.stem is not None and not network.coded
+
+
 def _first_layer(network, engine):
     """Number of the layer that is the first of the main core's program."""
     return 1 if engine.stem or network.coded else 0
@@ -234,8 +243,7 @@ def _allocate(network, engine):
             f"{network.name} does not fit: {network.layer_name(needs.index(worst) + 1)} needs"
             f" {worst} spike words for its input and output, the engine has {top - 1}"
         )
-    works_ahead = engine.stem is not None and not network.coded
-    ahead = works_ahead and worst + sizes[0] <= top - 1
+    ahead = _has_stem_core(network, engine) and worst + sizes[0] <= top - 1
     if ahead:
         top -= sizes[0]
     return [1 if index % 2 == 0 else top - size for index, size in enumerate(sizes)], ahead
