@@ -24,6 +24,7 @@ class Array(wiring.Component):
     -------
     valid, first, last : a cycle of work, and whether it opens or closes a tile.
     active : with strips, those that take part; ``first`` may come once for each of them.
+    slow : with a residual stream, whether a group leaves every fourth cycle only.
     spikes, weights : operands of that cycle.
     out_valid, out : agreement counts of the next output channels, all lanes, channel 0 first.
         Modulo 2**width: the current they make is proven at export to fit its own width.
@@ -33,6 +34,7 @@ class Array(wiring.Component):
         self.pe, self.simd, self.lanes = engine.pe, engine.simd, engine.lanes
         self.units, self.groups = engine.units, engine.groups
         self.deep, self.strips, self.steps = engine.deep, engine.pixels, engine.steps
+        self.has_stream = engine.has_stream
         # A readout is counted over all passes.
         self.width = engine.current_width - FRACTION + (engine.passes - 1).bit_length()
         super().__init__({
@@ -40,6 +42,7 @@ class Array(wiring.Component):
             "first": In(1),
             "last": In(1),
             **({"active": In(self.strips)} if self.strips > 1 else {}),
+            **({"slow": In(1)} if self.has_stream else {}),
             "spikes": In(self.simd * self.lanes),
             "weights": In(self.pe * self.simd),
             "out_valid": Out(1),
@@ -116,5 +119,6 @@ class Array(wiring.Component):
                 with m.If(takes_part):
                     m.d.sync += total.eq(following)
 
-        hand_out(m, self, done, [accumulators[p] for p in range(self.pe)])
+        slow = self.slow if self.has_stream else None
+        hand_out(m, self, done, [accumulators[p] for p in range(self.pe)], slow=slow)
         return m

@@ -23,6 +23,7 @@ NETWORKS = {
     "icebreaker": ("fashion-mnist", "fashion-mnist-fast"),
     "icebreaker-t1": ("tinbinn",),
     "ulx3s-85f": ("cnv", "fashion-mnist"),
+    "ulx3s-85f-residual": ("resnet20",),
 }
 RESULTS = Path("results/builds")
 

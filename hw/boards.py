@@ -128,5 +128,6 @@ BOARDS = {
     board.name: board
     for board in (
         _ICEBREAKER, replace(_ICEBREAKER, name="icebreaker-t1", clock_hz=27_000_000), _ULX3S_85F,
+        replace(_ULX3S_85F, name="ulx3s-85f-residual"),
     )
 }

@@ -13,7 +13,8 @@ from hw.neurons import Neurons
 from hw.readout import Readout
 from hw.sequencer import Sequencer
 from hw.spikes import BANK
-from sw.formats import FRACTION, GAIN_ONE, MEAN_BITS
+from hw.stream import clamp
+from sw.formats import FRACTION, GAIN_ONE, MEAN_BITS, saturate
 from sw.program import Region
 from sw.record import Kind
 
@@ -73,6 +74,11 @@ class Core(wiring.Component):
             engine, self._region(Region.CHANNELS), self._region(Region.MEANS)
         )
         layer = sequencer.layer
+        # What sums: the array, or the MACs.
+        on_spikes, on_bytes = layer.kind != Kind.STEM, layer.kind == Kind.STEM
+        if engine.has_stream:
+            projects = layer.kind == Kind.PROJECTION
+            on_spikes, on_bytes = on_spikes & ~projects, on_bytes | projects
         for listener in (sequencer, weights, neurons):
             wiring.connect(m, wiring.flipped(self.host), listener.host)
         m.d.comb += [
@@ -91,6 +97,10 @@ class Core(wiring.Component):
             self.write_data.eq(neurons.write_data),
             self.totals.eq(neurons.totals),
         ]
+        if engine.has_stream:
+            # A projection writes no spikes: those of the layer before are still to be read.
+            with m.If(projects):
+                m.d.comb += self.write_banks.eq(0)
 
         # Operands: addresses now, words in the next cycle. Taps outside the map read word 0, which
         # is zero and never written.
@@ -99,7 +109,7 @@ class Core(wiring.Component):
             self.spike_address.eq(
                 (sequencer.element ^ self.side.replicate(bits)) & sequencer.inside.replicate(bits)
             ),
-            self.spike_enable.eq(sequencer.valid & (layer.kind != Kind.STEM)),
+            self.spike_enable.eq(sequencer.valid & on_spikes),
             self.frame_address.eq(sequencer.element >> 1),
             self.frame_enable.eq(sequencer.valid & sequencer.inside),
             weights.address.eq(sequencer.weight),
@@ -120,11 +130,13 @@ class Core(wiring.Component):
         if self.array:
             array = self._array(m, neurons, layer, sequencer.clear)
             m.d.comb += [
-                array.valid.eq(valid & (layer.kind != Kind.STEM)),
+                array.valid.eq(valid & on_spikes),
                 array.first.eq(first), array.last.eq(last),
                 array.spikes.eq(self.spike_data),
                 array.weights.eq(weights.data),
             ]
+            if engine.has_stream:
+                m.d.comb += array.slow.eq(layer.average)
             if engine.pixels > 1:
                 # A readout's weights are another's for each strip: they take turns.
                 every = layer.kind != Kind.READOUT
@@ -139,28 +151,54 @@ class Core(wiring.Component):
                 neurons.gains[t].eq(GAIN_ONE) for t in range(engine.lanes * engine.passes)
             ]
         if self.mac:
-            m.submodules.mac = mac = Mac(
-                engine.pe, engine.units, engine.current_width, engine.passes
-            )
-            if engine.passes > 1:
-                m.d.comb += mac.first_pass.eq(layer.first_pass)
-            m.d.comb += [
-                mac.valid.eq(valid & (layer.kind == Kind.STEM)),
-                mac.first.eq(first), mac.last.eq(last),
-                mac.operand.eq(Mux(inside, self.frame_data.word_select(odd, 8), 0)),
-                mac.weights.eq(weights.data),
-            ]
-            sums.append(mac)
-            currents.append(lambda u, t: mac.out[u])
+            pixel = Mux(inside, self.frame_data.word_select(odd, 8), 0)
+            operands = [pixel]
+            if engine.has_stream:
+                # A lane each; a stem does with the first.
+                channel = self._stream_channel(m, sequencer, neurons)
+                operands = [Mux(projects, value, pixel) for value in channel]
+            macs = []
+            for lane, operand in enumerate(operands):
+                m.submodules[f"mac{lane or ''}"] = mac = Mac(
+                    engine.pe, engine.units, engine.current_width, engine.passes, engine.has_stream
+                )
+                if engine.passes > 1:
+                    m.d.comb += mac.first_pass.eq(layer.first_pass)
+                m.d.comb += [
+                    mac.valid.eq(valid & on_bytes),
+                    mac.first.eq(first), mac.last.eq(last),
+                    mac.operand.eq(operand),
+                    mac.weights.eq(weights.data),
+                ]
+                macs.append(mac)
+            sums.append(macs[0])
 
-        is_stem = layer.kind == Kind.STEM
-        m.d.comb += neurons.valid.eq(Mux(is_stem, sums[-1].out_valid, sums[0].out_valid))
+            def of_mac(u, t):
+                if engine.has_stream:
+                    return Mux(projects, saturate(macs[t].out[u], clamp), macs[0].out[u])
+                return macs[0].out[u]
+
+            currents.append(of_mac)
+
+        m.d.comb += neurons.valid.eq(Mux(on_bytes, sums[-1].out_valid, sums[0].out_valid))
         for u in range(engine.units):
             for t in range(engine.lanes):
                 m.d.sync += neurons.current[u][t].eq(
-                    Mux(is_stem, currents[-1](u, t), currents[0](u, t))
+                    Mux(on_bytes, currents[-1](u, t), currents[0](u, t))
                 )
         return m
+
+    def _stream_channel(self, m, sequencer, neurons):
+        """All lanes of the channel of the stream that the sequencer asks for, a cycle later."""
+        engine = self.engine
+        bits = engine.units.bit_length() - 1
+        unit = Signal(range(engine.units))
+        m.d.comb += [
+            neurons.stream_enable.eq(sequencer.valid & (sequencer.layer.kind == Kind.PROJECTION)),
+            neurons.stream_address.eq(sequencer.element >> bits),
+        ]
+        m.d.sync += unit.eq(sequencer.element[:bits])
+        return neurons.stream_data[unit]
 
     def _array(self, m, neurons, layer, clear):
         """The array, and the logits of a readout from its counts."""

@@ -4,13 +4,16 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.stream import clamp
 from sw.formats import (
     GAIN_FRACTION,
     GAIN_ONE,
     MEMBRANE_EXTRA_BITS,
+    STREAM_BITS,
     THRESHOLD_BITS,
     apply_gain,
     leak,
+    saturate,
 )
 
 __all__ = ["LIF"]
@@ -23,6 +26,8 @@ class LIF(wiring.Component):
     outside ``step_mask`` are computed and stay silent. Of ``lanes``, each ``steps`` in a row are a
     neuron of their own.
 
+    With ``shortcuts``, the stream is added behind the gain, and the sum drives the membrane.
+
     With ``passes``, the ``groups`` channels of a tile come in each of them, and their membranes
     wait for the next; ``groups`` is at least ``steps``.
 
@@ -34,12 +39,18 @@ class LIF(wiring.Component):
     resume, last : with passes only. The membrane goes on from the same channel of the pass before;
         this is the last pass, to which alone ``step_mask`` applies. ``gain`` is then that of the
         pass of a channel one cycle after it.
+    streamed, shortcut, stream : with shortcuts only. Whether there is a stream, constant while a
+        layer runs; what is added to a channel, two cycles after it; the sum, a cycle later.
     out_valid, spikes : bit t is the spike of step t.
     """
 
-    def __init__(self, lanes, width, leak_shifts, steps=None, passes=1, groups=1):
+    def __init__(
+        self, lanes, width, leak_shifts, steps=None, passes=1, groups=1, shortcuts=False
+    ):
         self.lanes, self.width, self.leak_shifts = lanes, width, leak_shifts
         self.steps, self.passes, self.groups = steps or lanes, passes, groups
+        self.shortcuts = shortcuts
+        stream = data.ArrayLayout(signed(STREAM_BITS), lanes)
         super().__init__({
             "valid": In(1),
             "current": In(data.ArrayLayout(signed(width), lanes)),
@@ -51,21 +62,36 @@ class LIF(wiring.Component):
             "out_valid": Out(1),
             "spikes": Out(lanes),
             **({"resume": In(1), "last": In(1)} if passes > 1 else {}),
+            **({
+                "streamed": In(1), "shortcut": In(stream), "stream": Out(stream),
+            } if shortcuts else {}),
         })
 
     @property
     def latency(self):
-        return 2 + self.steps
+        return self.drive_latency + self.steps
 
-    def model(self, currents, bias, threshold, gains, leak_shift, step_mask, membranes=None):
+    @property
+    def drive_latency(self):
+        """Cycles until the first step is due."""
+        return 3 if self.shortcuts else 2
+
+    def model(
+        self, currents, bias, threshold, gains, leak_shift, step_mask, membranes=None, stream=None
+    ):
         """Spikes, one bit a step, for currents before the bias that fit the width with it.
 
         membranes: of each neuron before the first step, 0 if not given; becomes those after.
+        stream: what a shortcut adds to each lane; becomes the sums.
         """
         spikes, kept = 0, membranes or [0] * (self.lanes // self.steps)
         for t in range(self.lanes):
             neuron = t // self.steps
             drive = apply_gain(currents[t] + bias, gains[t])
+            if stream is not None:
+                drive = stream[t] = saturate(
+                    drive + stream[t], lambda value, low, high: max(low, min(high, value))
+                )
             kept[neuron] = leak(kept[neuron], leak_shift) + drive
             if kept[neuron] >= threshold:
                 kept[neuron] = 0
@@ -91,6 +117,8 @@ class LIF(wiring.Component):
                 product.eq(current * gain + GAIN_ONE // 2),
             ]
             driven.append((product >> GAIN_FRACTION)[:width].as_signed())
+        if self.shortcuts:
+            driven = self._with_shortcuts(m, driven)
 
         def delayed(signal, cycles, name):
             for stage in range(cycles):
@@ -100,7 +128,7 @@ class LIF(wiring.Component):
             return signal
 
         # Step t works one cycle after step t - 1, on the membrane that it leaves.
-        thresholds = [delayed(self.threshold, 2, "threshold")]
+        thresholds = [delayed(self.threshold, self.drive_latency, "threshold")]
         membrane = 0
         spikes, started = [], None
         if self.passes > 1:
@@ -142,6 +170,20 @@ class LIF(wiring.Component):
         m.d.comb += [self.spikes[t].eq(spike & in_use[t]) for t, spike in enumerate(spikes)]
         return m
 
+    def _with_shortcuts(self, m, driven):
+        """The drives a cycle later, with the stream added where there is one."""
+        joined = []
+        for t, drive in enumerate(driven):
+            total = Signal(signed(self.width + 1), name=f"total{t}")
+            value = Signal(signed(self.width), name=f"joined{t}", reset_less=True)
+            m.d.comb += total.eq(drive + self.shortcut[t])
+            m.d.sync += value.eq(
+                Mux(self.streamed, saturate(total, clamp), drive)
+            )
+            m.d.comb += self.stream[t].eq(value)
+            joined.append(value)
+        return joined
+
     def _kept(self, m):
         """The membranes that the pass leaves, to be set in its last step, and those it starts from.
 
@@ -151,9 +193,8 @@ class LIF(wiring.Component):
         shape = data.ArrayLayout(membrane, self.lanes // self.steps)
         kept = Signal(data.ArrayLayout(shape, self.groups), reset_less=True)
         left = Signal(shape)
-        # Two cycles after a channel has come its first step is due.
         valid, resume = self.valid, self.resume
-        for stage in range(2):
+        for stage in range(self.drive_latency):
             due, resumes = Signal(name=f"due{stage}"), Signal(name=f"resume{stage}")
             m.d.sync += [due.eq(valid), resumes.eq(resume)]
             valid, resume = due, resumes

@@ -1,4 +1,4 @@
-"""8-bit multiply-accumulate for the stem."""
+"""8-bit multiply-accumulate for the stem, and for projections of the stream."""
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
@@ -6,13 +6,15 @@ from amaranth.lib.wiring import In, Out
 
 from hw.carry import accumulate, has_carry_cells
 from hw.tile import hand_out
-from sw.formats import STEM_SHIFT
+from sw.formats import PROJECTION_BITS, STEM_SHIFT, STREAM_BITS
 
 __all__ = ["Mac"]
 
 
 class Mac(wiring.Component):
     """One pixel a cycle times ``pe`` signed weights, accumulated over a tile.
+
+    With ``of_stream``, operands may be values of a stream as well, and nothing wraps around.
 
     Members
     -------
@@ -26,17 +28,18 @@ class Mac(wiring.Component):
     #: From the last cycle of a tile to its first channels.
     latency = 4
 
-    def __init__(self, pe, units, width, passes=1):
-        self.pe, self.units, self.groups, self.width = pe, units, pe // units, width
-        self.passes = passes
+    def __init__(self, pe, units, width, passes=1, of_stream=False):
+        self.pe, self.units, self.groups, self.passes = pe, units, pe // units, passes
+        self.of_stream = of_stream
+        self.width = PROJECTION_BITS - STEM_SHIFT if of_stream else width
         super().__init__({
             "valid": In(1),
             "first": In(1),
             "last": In(1),
-            "operand": In(8),
+            "operand": In(signed(STREAM_BITS) if of_stream else 8),
             "weights": In(data.ArrayLayout(signed(8), pe)),
             "out_valid": Out(1),
-            "out": Out(data.ArrayLayout(signed(width), units)),
+            "out": Out(data.ArrayLayout(signed(self.width), units)),
             **({"first_pass": In(range(passes))} if passes > 1 else {}),
         })
 
@@ -56,7 +59,7 @@ class Mac(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # Signed and without resets, operand and product registers fit inside an iCE40 SB_MAC16.
-        operand = Signal(signed(9), reset_less=True)
+        operand = Signal(signed(STREAM_BITS if self.of_stream else 9), reset_less=True)
         flags = Signal(data.StructLayout({"valid": 1, "first": 1, "last": 1}))
         flags_q = Signal.like(flags)
         done = Signal()
@@ -71,7 +74,7 @@ class Mac(wiring.Component):
         accumulators = []
         for p in range(self.pe):
             weight = Signal(signed(8), reset_less=True, name=f"weight{p}")
-            product = Signal(signed(17), reset_less=True, name=f"product{p}")
+            product = Signal(signed(len(operand) + 8), reset_less=True, name=f"product{p}")
             accumulator = Signal(
                 signed(self.width + STEM_SHIFT), reset_less=True, name=f"accumulator{p}"
             )

@@ -11,7 +11,9 @@ from hw.lif import LIF
 from hw.passes import follow_passes
 from hw.pool import Pool
 from hw.record import layer_layout
+from hw.scale import Scale
 from hw.spikes import BANK
+from hw.stream import Stream, stream_word
 from hw.writer import Writer
 from sw.formats import GAIN_FRACTION, MEAN_BITS
 from sw.packing import channel_slot_bits
@@ -33,6 +35,8 @@ class Neurons(wiring.Component):
     logit_valid, logit : of a readout.
     write_banks, write_address, write_data, written : to the spike memory; ``written`` with the
         last word of the layer.
+    stream_enable, stream_address, stream_data : reads of the stream, if there is one, for a
+        projection.
     """
 
     def __init__(self, engine, channel_region, mean_region):
@@ -57,6 +61,11 @@ class Neurons(wiring.Component):
             "write_data": Out(engine.simd * lanes),
             "written": Out(1),
             "totals": Out(data.ArrayLayout(signed(MEAN_BITS), lanes * engine.passes)),
+            **({
+                "stream_enable": In(1),
+                "stream_address": In(range(engine.stream_depth)),
+                "stream_data": Out(stream_word(engine)),
+            } if engine.has_stream else {}),
         })
 
     def elaborate(self, platform):
@@ -74,14 +83,34 @@ class Neurons(wiring.Component):
             wiring.connect(m, wiring.flipped(self.host), listener.host)
         for listener in (channels, writer, *means):
             m.d.comb += listener.layer.eq(layer)
-        for listener in (channels, pool, writer, *means):
+        for listener in (channels, pool, writer):
             m.d.comb += listener.clear.eq(self.clear)
+        starts = self.clear
+        if engine.has_stream:
+            # What a layer has summed up must outlast the projection beside the next.
+            starts = self.clear & (layer.kind != Kind.PROJECTION)
+        for mean in means:
+            m.d.comb += mean.clear.eq(starts)
         if engine.pixels > 1:
             m.d.comb += pool.one_strip.eq(layer.kind == Kind.STEM)
 
+        slot = channel_slot_bits(engine)
         fires = Signal()
         m.d.sync += fires.eq(self.valid & self.fires)
         m.d.comb += [channels.valid.eq(self.valid), self.word.eq(channels.word)]
+        operands = [
+            (self.current[u], channels.word[u][:slot], channels.word[u][slot:])
+            for u in range(engine.units)
+        ]
+        if engine.has_stream:
+            fires, operands = self._scaled(m, fires, operands)
+            m.submodules.stream = stream = Stream(engine)
+            m.d.comb += [
+                stream.layer.eq(layer), stream.clear.eq(self.clear),
+                stream.valid.eq(self.valid & self.fires & layer.streamed),
+                stream.enable.eq(self.stream_enable), stream.address.eq(self.stream_address),
+                self.stream_data.eq(stream.data),
+            ]
         gains, passes = self.gains, None
         if engine.passes > 1:
             passes = follow_passes(
@@ -91,23 +120,27 @@ class Neurons(wiring.Component):
             m.d.comb += pool.first_pass.eq(layer.first_pass)
             m.d.sync += number.eq(passes.number)
             gains = self.gains.as_value().word_select(number, (GAIN_FRACTION + 1) * engine.lanes)
-        slot = channel_slot_bits(engine)
-        for u in range(engine.units):
+        for u, (current, bias, threshold) in enumerate(operands):
             m.submodules[f"lif{u}"] = lif = LIF(
                 engine.lanes, engine.current_width, engine.leak_shifts, engine.steps,
-                engine.passes, engine.groups,
+                engine.passes, engine.groups, engine.has_stream,
             )
             m.d.comb += [
                 lif.valid.eq(fires),
-                lif.current.eq(self.current[u]),
-                lif.bias.eq(channels.word[u]),
-                lif.threshold.eq(channels.word[u][slot:]),
+                lif.current.eq(current),
+                lif.bias.eq(bias),
+                lif.threshold.eq(threshold),
                 lif.leak_shift.eq(layer.leak_shift),
                 lif.step_mask.eq(layer.step_mask),
                 lif.gain.eq(gains),
                 pool.spikes.word_select(u, engine.lanes).eq(lif.spikes),
                 writer.spikes[u].eq(pool.out.word_select(u, engine.lanes)),
             ]
+            if engine.has_stream:
+                m.d.comb += [
+                    lif.streamed.eq(layer.streamed), lif.shortcut.eq(stream.shortcut[u]),
+                    stream.stored[u].eq(lif.stream),
+                ]
             if passes is not None:
                 m.d.comb += [lif.resume.eq(~passes.first), lif.last.eq(passes.last)]
             if u == 0:
@@ -132,3 +165,20 @@ class Neurons(wiring.Component):
                 self.totals.eq(mean.totals),
             ]
         return m
+
+    def _scaled(self, m, valid, operands):
+        """``valid`` and the operands of each LIF, behind a Scale."""
+        scaled = []
+        for u, (current, bias, limit) in enumerate(operands):
+            m.submodules[f"scale{u}"] = scale = Scale(self.engine.lanes, self.engine.current_width)
+            m.d.comb += [
+                scale.streamed.eq(self.layer.streamed),
+                scale.counts.eq(self.layer.kind == Kind.CONV),
+                scale.current.eq(current), scale.bias.eq(bias), scale.limit.eq(limit),
+            ]
+            scaled.append((scale.out_current, scale.out_bias, scale.out_threshold))
+        for stage in range(Scale.latency):
+            following = Signal(name=f"fires{stage}")
+            m.d.sync += following.eq(valid)
+            valid = following
+        return valid, scaled

@@ -179,11 +179,15 @@ class Sequencer(wiring.Component):
 
         weight, tile_weight = Signal.like(self.weight), Signal.like(self.weight)
         # The array hands out a tile in groups of channels, and the MACs theirs in every pass.
-        slack = Signal(range(engine.groups * engine.passes))
-        shortest = engine.groups - 1
+        longest = max(engine.passes, 4 if engine.has_stream else 1)
+        slack = Signal(range(engine.groups * longest))
+        groups = engine.groups
+        if engine.has_stream:
+            groups = Mux(layer.average, 4 * groups, groups)
+        shortest = groups - 1
         if passes:
             in_all = (engine.passes - layer.first_pass) * engine.groups
-            shortest = Mux(is_stem, in_all, engine.groups) - 1
+            shortest = Mux(is_stem, in_all, groups) - 1
         fresh = Signal()
         m.d.comb += [
             self.element.eq(element),

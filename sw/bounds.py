@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sw import formats
-from sw.layers import Readout, Stem
+from sw.layers import Readout, ResidualConv, Stem
 from sw.positions import Axis
 
 __all__ = ["ExportError", "LayerBounds", "bounds", "check", "mean_range", "membrane_range",
@@ -31,9 +31,10 @@ class LayerBounds:
     current: signed bits of an engine's ``current_width``: for the currents, the bias with the
     count of -1 weights folded in, and the membrane, which is ``MEMBRANE_EXTRA_BITS`` wider; 0 for
     a Readout. membrane: signed. threshold: unsigned. accumulator: signed, of the sums of 8-bit
-    weights; 0 for a Conv. mean: signed, of the AGMM sum with and without its offset, 0 without
-    AGMM. mean_scaled: the same after the shift. factor, table: signed, of the AGMM factors and of
-    the position table's entries.
+    weights; 0 for a Conv. projection: signed, of the sums of stream times weight; 0 without. slope:
+    unsigned, that of a projection included; 0 without a stream. mean: signed, of the AGMM sum with
+    and without its offset, 0 without AGMM. mean_scaled: the same after the shift. factor, table:
+    signed, of the AGMM factors and of the position table's entries.
     """
 
     name: str
@@ -41,6 +42,8 @@ class LayerBounds:
     membrane: np.ndarray
     threshold: np.ndarray
     accumulator: np.ndarray
+    projection: np.ndarray
+    slope: np.ndarray
     mean: int
     mean_scaled: int
     factor: int
@@ -91,10 +94,51 @@ def sum_range(layer, weights, T):
     return top * np.minimum(flat, 0).sum(1), top * np.maximum(flat, 0).sum(1)
 
 
-def current_range(layer, low, high, bias):
-    """Range of the currents from the range of the sums."""
+def current_range(layer, low, high, bias, slope=None):
+    """Range of the currents from the range of the sums; in the unit of the stream with a slope."""
     rule = formats.stem_current if isinstance(layer, Stem) else formats.spike_current
-    return rule(low, bias), rule(high, bias)
+    if slope is None:
+        return rule(low, bias), rule(high, bias)
+    return tuple(formats.stream_current(rule(end, 0), slope, bias) for end in (low, high))
+
+
+def _driven(low, high, pair):
+    """Range of the currents under gains of a (smallest, largest) ``pair``."""
+    ends = [(formats.apply_gain(low, gain), formats.apply_gain(high, gain)) for gain in pair]
+    return np.minimum(*(least for least, _ in ends)), np.maximum(*(most for _, most in ends))
+
+
+def projection_range(projection, before):
+    """Ranges of a projection, each (smallest, largest) int64 ``[C_out]``, over a stream in a range.
+
+    Of its sums, of its currents, and of the stream that it makes.
+    """
+    weights = projection.weights
+    least, most = (np.where(weights < 0, *ends) * weights for ends in (before[::-1], before))
+    sums = least.sum(1), most.sum(1)
+    currents = tuple(
+        formats.stream_current(
+            formats.projected(end, np.clip), projection.slope, projection.bias
+        ) for end in sums
+    )
+    return sums, currents, tuple(formats.saturate(end, np.clip) for end in currents)
+
+
+def stream_range(layer, low, high, gains, shortcut):
+    """Smallest and largest value of the stream behind a layer, int64 ``[C]``.
+
+    low, high: range of its currents. gains: (smallest, largest) of every step. shortcut: range of
+    what is added, or None.
+    """
+    lows, highs = zip(*(_driven(low, high, pair) for pair in gains), strict=True)
+    around = (0, 0)
+    if shortcut is not None:
+        # An average lies between the smallest and the largest.
+        around = (np.pad(end, (0, layer.channels - len(end))) for end in shortcut)
+    return tuple(
+        formats.saturate(end + other, np.clip)
+        for end, other in zip((np.min(lows, 0), np.max(highs, 0)), around, strict=True)
+    )
 
 
 def membrane_range(low, high, gains, leak_shift, threshold=None):
@@ -106,12 +150,9 @@ def membrane_range(low, high, gains, leak_shift, threshold=None):
     rest_low = rest_high = np.zeros_like(low)
     lowest, highest = np.zeros_like(low), np.zeros_like(low)
     for pair in gains:
-        membrane_low = formats.leak(rest_low, leak_shift) + np.minimum(
-            *(formats.apply_gain(low, gain) for gain in pair)
-        )
-        membrane_high = formats.leak(rest_high, leak_shift) + np.maximum(
-            *(formats.apply_gain(high, gain) for gain in pair)
-        )
+        least, most = _driven(low, high, pair)
+        membrane_low = formats.leak(rest_low, leak_shift) + least
+        membrane_high = formats.leak(rest_high, leak_shift) + most
         lowest, highest = np.minimum(lowest, membrane_low), np.maximum(highest, membrane_high)
         rest_low, rest_high = membrane_low, membrane_high
         if threshold is not None:
@@ -160,24 +201,43 @@ def mean_range(layer, shape, table):
     return int((np.minimum(table, 0) * count).sum()), int((np.maximum(table, 0) * count).sum())
 
 
-def _layer_bounds(network, index, data):
+def _layer_bounds(network, index, data, stream):
+    """LayerBounds, and the range of the layer's stream or None, from that of the layer before."""
     name, layer, shape = network.layer_name(index), network.layers[index], network.shapes[index]
     if network.coded and index == 0:
         nothing = np.zeros(1, np.int64)
-        return LayerBounds(name, nothing, nothing, nothing, nothing, 0, 0, 0, 0)
+        return LayerBounds(name, *[nothing] * 6, 0, 0, 0, 0), None
     low, high = sum_range(layer, data.weights, network.T)
     nothing = np.zeros(layer.channels, np.int64)
     if isinstance(layer, Readout):
         accumulator = _channel_bits(low + 2 * data.bias, high + 2 * data.bias)
-        return LayerBounds(name, nothing, nothing, nothing, accumulator, 0, 0, 0, 0)
+        return LayerBounds(
+            name, nothing, nothing, nothing, accumulator, nothing, nothing, 0, 0, 0, 0
+        ), None
     accumulator = _channel_bits(low, high) if isinstance(layer, Stem) else nothing
-    low, high = current_range(layer, low, high, data.bias)
-    gains = gain_range(data.gain, data.agmm)
-    membrane = _channel_bits(
-        *membrane_range(low, high, gains, network.leak_shift, data.threshold)
-    )
-    current = np.maximum(_channel_bits(low, high), membrane - formats.MEMBRANE_EXTRA_BITS)
-    threshold = np.array([int(value).bit_length() for value in data.threshold])
+    gains, limit, slope, after = gain_range(data.gain, data.agmm), data.threshold, nothing, None
+    current = projection = nothing
+    if data.slope is not None:
+        slope = np.array([int(value).bit_length() for value in data.slope])
+        # The sums are multiplied as they are.
+        current = _channel_bits(*current_range(layer, low, high, 0))
+    low, high = current_range(layer, low, high, data.bias, data.slope)
+    current = np.maximum(current, _channel_bits(low, high))
+    if data.slope is not None:
+        if data.projection is not None:
+            sums, currents, stream = projection_range(data.projection, stream)
+            projection = _channel_bits(*sums)
+            current = np.maximum(current, _channel_bits(*currents))
+            slope = np.maximum(
+                slope, [int(value).bit_length() for value in data.projection.slope]
+            )
+        shortcut = stream if isinstance(layer, ResidualConv) else None
+        low, high = after = stream_range(layer, low, high, gains, shortcut)
+        gains = [(formats.GAIN_ONE, formats.GAIN_ONE)] * network.T
+        limit = np.full(layer.channels, formats.STREAM_THRESHOLD)
+    membrane = _channel_bits(*membrane_range(low, high, gains, network.leak_shift, limit))
+    current = np.maximum(current, membrane - formats.MEMBRANE_EXTRA_BITS)
+    threshold = np.array([int(value).bit_length() for value in limit])
     mean = mean_scaled = factor = table = 0
     if data.agmm is not None:
         K, shift = data.agmm.offset, data.agmm.shift
@@ -188,26 +248,34 @@ def _layer_bounds(network, index, data):
         factor = _signed_bits(*data.agmm.factor)
         table = _signed_bits(data.agmm.table.min(), data.agmm.table.max())
     return LayerBounds(
-        name, current, membrane, threshold, accumulator, mean, mean_scaled, factor, table
-    )
+        name, current, membrane, threshold, accumulator, projection, slope, mean, mean_scaled,
+        factor, table,
+    ), after
 
 
 def bounds(image):
     """The LayerBounds of every layer of a NetworkImage."""
-    return [_layer_bounds(image.network, index, data) for index, data in enumerate(image.layers)]
+    proven, stream = [], None
+    for index, data in enumerate(image.layers):
+        bound, stream = _layer_bounds(image.network, index, data, stream)
+        proven.append(bound)
+    return proven
 
 
 def check(image, current_width=CURRENT_WIDTH):
     """The bounds of an image; refuses, with an ExportError, one that some input could overflow."""
     proven = bounds(image)
     for index, bound in enumerate(proven):
-        wider = "fewer inputs or a larger batch norm gain"
-        if image.layers[index].agmm is not None:
+        streamed = image.layers[index].slope is not None
+        wider = f"fewer inputs or a {'smaller' if streamed else 'larger'} batch norm gain"
+        if image.layers[index].agmm is not None and not streamed:
             wider += ", or --gain frozen if it fires in every step"
         for what, bits, limit, why in (
             ("currents", bound.current, current_width, wider),
             ("the threshold", bound.threshold, formats.THRESHOLD_BITS, "a larger batch norm gain"),
             ("the accumulator", bound.accumulator, formats.ACCUMULATOR_BITS, "fewer inputs"),
+            ("the projection", bound.projection, formats.PROJECTION_BITS, "fewer inputs"),
+            ("the slope", bound.slope, formats.SLOPE_BITS, "a smaller batch norm gain"),
         ):
             if bits.max() > limit:
                 raise ExportError(

@@ -1,27 +1,32 @@
 """The cycle model: how long the accelerator takes, exactly, known without running it."""
 
 from sw.formats import FACTOR_BITS, PLANES
-from sw.layers import Conv, Readout, Stem
+from sw.layers import Conv, Readout, ResidualConv, Stem, projects
 from sw.record import record_words
 from sw.strips import strips
 
-__all__ = ["GAIN_STEP_CYCLES", "HALO_CYCLES", "cycles_per_frame", "layer_cycles"]
+__all__ = [
+    "GAIN_STEP_CYCLES", "HALO_CYCLES", "STREAM_CYCLES", "cycles_per_frame", "layer_cycles",
+]
 
 #: What an exact gain adds, for each time step: its load, and a multiplication bit by bit.
 GAIN_STEP_CYCLES = FACTOR_BITS + 1
 
 #: Pipeline from the last operand of a layer to the cycle that sees its last word written: memory,
 #: sums (array or MAC), bias; then the LIF and the Writer add 3 and a cycle a step, a logit two.
-_DRAIN = {Stem: 1 + 4 + 1, Conv: 1 + 3 + 1, Readout: 1 + 3 + 1}
+_DRAIN = {Stem: 1 + 4 + 1, Conv: 1 + 3 + 1, ResidualConv: 1 + 3 + 1, Readout: 1 + 3 + 1}
 _SETUP = 3  # last word of the record, reset of the walk, its first flags
 
+
+#: What a stream adds to the way of a channel: a multiplication by its slope, and the shortcut.
+STREAM_CYCLES = 3
 
 #: What halos add to the Writer: a copy to make them from, and one cycle above and below.
 HALO_CYCLES = 3
 
 
 def _tiles(network, index, core):
-    """Words of a tile, tiles, and groups of channels that a tile hands out, and the last one."""
+    """Words of a tile, tiles, and cycles that a tile is handed out in, and the last one."""
     layer, shape, maps = network.layers[index], network.shapes[index], strips(network, core)
     depth, passes = -(-shape.channels // core.simd), core.passes_of(network.T)
     if isinstance(layer, Readout):
@@ -35,6 +40,9 @@ def _tiles(network, index, core):
     if isinstance(layer, Stem):
         # One strip after the other; the sums are those of all passes.
         return words, tiles * core.pixels, groups * passes, groups * passes
+    if isinstance(layer, ResidualConv) and layer.stride == 2 and not layer.projection:
+        # Four words of the stream for each group; the last is out with the first of them.
+        return words, tiles * passes, 4 * groups, 4 * groups - 3
     return words, tiles * passes, groups, groups
 
 
@@ -51,15 +59,28 @@ def layer_cycles(network, index, engine, exact_gain=True):
     # The last tile does not wait for its channels: that wait is part of the drain.
     walk = (tiles - 1) * max(words, groups) + words
     drain = _DRAIN[type(layer)] + last_groups
+    projection = 0
+    if projects(layer):
+        projection = _projection_cycles(network, index, core)
     drain += 3 * core.deep * (not isinstance(layer, Stem))
     if isinstance(layer, Readout):
         drain += 2
     else:
         drain += 3 + core.steps + HALO_CYCLES * (core.pixels > 1)
+        drain += STREAM_CYCLES * core.has_stream
     exact = exact_gain and core.exact_gain
     exact = exact and network.has_agmm(index)
     gain = GAIN_STEP_CYCLES * core.lanes * passes if exact else 0
-    return record_words(core, passes) + _SETUP + gain + walk + drain
+    return record_words(core, passes) + _SETUP + gain + walk + drain + projection
+
+
+def _projection_cycles(network, index, core):
+    """Of the record that runs before the convolution beside it: a channel of the stream a cycle."""
+    inputs, out = network.shapes[index].channels, network.shapes[index + 1]
+    tiles = out.height * out.width * -(-out.channels // core.pe)
+    walk = (tiles - 1) * max(inputs, core.groups) + inputs
+    drain = _DRAIN[Stem] + core.groups + 3 + core.steps + STREAM_CYCLES
+    return record_words(core) + _SETUP + walk + drain
 
 
 def cycles_per_frame(network, engine, exact_gain=True, ahead=False):

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 
+from sw.formats import STREAM_BITS
 from sw.layers import LEAKS
 
 __all__ = ["ENGINES", "Engine", "EngineError"]
@@ -16,7 +17,7 @@ class EngineError(ValueError):
 _LIMITS = (
     ("weight_depth", 2, 1 << 20), ("spike_depth", 2, 1 << 16), ("frame_depth", 2, 1 << 16),
     ("channel_depth", 4, 1 << 16), ("mean_depth", 2, 1 << 16), ("layer_depth", 2, 255),
-    ("current_width", 8, 18),
+    ("current_width", 8, 18), ("stream_depth", 0, 1 << 16),
 )
 
 
@@ -41,6 +42,8 @@ class Engine:
     of all layers together. mean_depth: words of the AGMM position tables. layer_depth: layers of a
     program. current_width: bits of the signed input current of the LIF units, fraction included.
     leak_shifts: leaks of the membrane that are built in; 1 alone (tau = 0.5) costs least.
+    stream_depth: words of units * lanes * 16 bits of the residual stream: what networks with
+    shortcuts need. 0: none. It rules out strips and a stem core, and takes currents of 16 bits.
     deep: registers behind the array's memories and inside its popcounts, for faster clocks:
     three cycles more a layer, but not for a stem.
     stem: folding and memories of a second core for the stem, which works a frame ahead while the
@@ -57,6 +60,7 @@ class Engine:
     spike_depth: int
     channel_depth: int
     mean_depth: int
+    stream_depth: int = 0
     frame_depth: int = 512
     units: int = 1
     layer_depth: int = 8
@@ -126,6 +130,12 @@ class Engine:
             )
         if self.pixels > 1 and self.stem is not None:
             raise EngineError("a stem core needs pixels=1")
+        if self.stream_depth and (self.pixels > 1 or self.stem is not None):
+            raise EngineError("stream_depth needs pixels=1 and no stem core")
+        if self.stream_depth and self.current_width < STREAM_BITS:
+            raise EngineError(
+                f"stream_depth needs current_width={STREAM_BITS} at least, got {self.current_width}"
+            )
         if self.groups < 4:
             raise EngineError(
                 f"pe must be at least 4 * units, got pe={self.pe} units={self.units}"
@@ -149,6 +159,11 @@ class Engine:
     def exact_gain(self):
         """Whether the gains that depend on the mean are built in."""
         return self.pixels == 1
+
+    @property
+    def has_stream(self):
+        """Whether shortcuts are built in."""
+        return self.stream_depth > 0
 
     @property
     def groups(self):
@@ -195,5 +210,10 @@ ENGINES = {
         stem=_ECP5_85F.stem_core(
             pe=32, units=1, weight_depth=128, channel_depth=64, mean_depth=2048
         ),
+    ),
+    # Room for the stream of 16 channels of 32 x 32 pixels, and a readout of 64 x 8 x 8 spikes.
+    "ulx3s-85f-residual": replace(
+        _ECP5_85F, simd=32, spike_depth=2304, channel_depth=1024, mean_depth=8192, layer_depth=32,
+        current_width=17, stream_depth=4096,
     ),
 }

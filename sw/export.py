@@ -28,13 +28,24 @@ from sw.bounds import (
     sum_range,
 )
 from sw.checkpoint import CheckpointError, load_model
-from sw.image import MEAN_SHIFTS, Agmm, ImageError, LayerImage, NetworkImage, save
-from sw.layers import Conv, Events, Pixels, Readout, Stem
+from sw.image import (
+    MEAN_SHIFTS,
+    Agmm,
+    ImageError,
+    LayerImage,
+    NetworkImage,
+    Projection,
+    save,
+)
+from sw.layers import Conv, Events, Pixels, Readout, ResidualConv, Stem, projects
 
 __all__ = ["ExportError", "LayerBounds", "bounds", "calibrate", "export", "main", "provenance"]
 
 #: Training images that --gain frozen averages the gains over.
 CALIBRATION_IMAGES = 2000
+
+#: ``>> STEM_SHIFT`` takes away 0 to 63/64 of a unit, so much on average: the bias gives it back.
+ROUNDING = (1 - 2.0**-formats.STEM_SHIFT) / 2
 
 #: Largest A_c, tried in turn until the AGMM position table fits its entries.
 PEAKS = (255, 127, 63, 31, 15)
@@ -67,7 +78,7 @@ def export(model, network, info=None, gain="exact", calibration_images=None):
         frozen = calibrate(model, calibration_images)
     fold = {
         Events: _fold_coded, Pixels: _fold_coded, Stem: _fold_stem, Conv: _fold_conv,
-        Readout: _fold_readout,
+        ResidualConv: _fold_conv, Readout: _fold_readout,
     }
     plain = network.plain
     layers = tuple(
@@ -130,19 +141,26 @@ def _fold_norm(name, norm, unit):
 
 
 def _fold_neuron(network, index, weights, unit, shift, rounding, gains):
-    """Bias and threshold, int64 ``[C]``, of a layer whose current has the real value ``unit``.
+    """Bias, threshold, slope, int64 ``[C]``, of a layer whose current has the real value ``unit``.
 
-    rounding: mean of what the hardware's rounding takes from a current, in units. gains: range of
-    the gain at every step. A channel that no input can make fire gets the nearest bias that needs
-    no wider currents or thresholds, and a threshold just out of reach; one that no input can keep
-    from firing in every step gets a threshold of 1 and just enough bias for it. Their spikes stay
-    the same.
+    With a stream there is no threshold, else no slope. rounding: mean of what the hardware's
+    rounding takes from a current, in units. gains: range of the gain at every step.
+
+    A channel that no input can make fire gets the nearest bias that needs no wider currents or
+    thresholds, and a threshold just out of reach; one that no input can keep from firing in every
+    step gets a threshold of 1 and just enough bias for it. Their spikes stay the same.
     """
     layer, v_threshold = network.layers[index], network.v_threshold
+    if network.is_streamed(index):
+        scale = formats.STREAM_THRESHOLD / v_threshold
+        return (
+            _whole((shift + rounding * unit) * scale), None,
+            _whole(unit * scale * 2**formats.SLOPE_FRACTION),
+        )
     low, high = sum_range(layer, weights, network.T)
     # A gain of (nearly) 0 makes a channel constant: anything tiny stands for it.
     unit = np.maximum(unit, v_threshold * 2.0**-32)
-    bias = np.rint(np.clip(shift / unit + rounding, -(2.0**44), 2.0**44)).astype(np.int64)
+    bias = _whole(shift / unit + rounding)
     threshold = np.ceil(v_threshold / unit).astype(np.int64)
 
     def reach(bias):
@@ -166,7 +184,12 @@ def _fold_neuron(network, index, weights, unit, shift, rounding, gains):
         enough = -(-formats.GAIN_ONE // 2 // weakest) - least
         bias = np.where(always, np.minimum(bias, enough), bias)
         threshold = np.where(always, 1, threshold)
-    return bias, threshold
+    return bias, threshold, None
+
+
+def _whole(values):
+    """The nearest integers, far from where int64 ends."""
+    return np.rint(np.clip(values, -(2.0**44), 2.0**44)).astype(np.int64)
 
 
 def _fold_coded(*_):
@@ -181,15 +204,13 @@ def _fold_stem(network, index, module, _):
     gain, shift = _fold_norm(name, module.norm, _array(module.conv.scale) / 255)
     weights = np.where(gain[:, None, None, None] < 0, -weights, weights)
     gain = np.abs(gain)
-    # ``>> STEM_SHIFT`` takes away 0 to 63/64 of a unit, (1 - 1/64) / 2 on average: give it back.
-    rounding = (1 - 2.0**-formats.STEM_SHIFT) / 2
     constant = np.full(network.T, formats.GAIN_ONE, np.int64)
-    bias, threshold = _fold_neuron(
-        network, index, weights, gain * 2**formats.STEM_SHIFT, shift, rounding,
+    bias, threshold, slope = _fold_neuron(
+        network, index, weights, gain * 2**formats.STEM_SHIFT, shift, ROUNDING,
         gain_range(constant, None),
     )
     return LayerImage(
-        weights, bias, threshold, constant, None, np.float32(gain), np.float32(shift), None
+        weights, bias, threshold, constant, None, np.float32(gain), np.float32(shift), None, slope
     )
 
 
@@ -214,12 +235,31 @@ def _fold_conv(network, index, module, frozen):
         else:
             layer, shape = network.layers[index], network.shapes[index]
             agmm = _fold_agmm(layer, shape, weights, gain, shift, alpha.astype(np.float64))
-    bias, threshold = _fold_neuron(
+    bias, threshold, slope = _fold_neuron(
         network, index, weights, gain * 2.0**-formats.FRACTION, shift, 0.0,
         gain_range(constant, agmm),
     )
+    projection = None
+    if projects(network.layers[index]):
+        projection = _fold_projection(name, module.shortcut, network.v_threshold)
     return LayerImage(
-        weights, bias, threshold, constant, agmm, np.float32(gain), np.float32(shift), alpha
+        weights, bias, threshold, constant, agmm, np.float32(gain), np.float32(shift), alpha, slope,
+        projection,
+    )
+
+
+def _fold_projection(name, shortcut, v_threshold):
+    """Integers of a shortcut's convolution and batch norm: of stream to stream."""
+    _finite(name, "a weight of the shortcut", _array(shortcut.conv.weight))
+    weights = shortcut.conv.integers.cpu().numpy()[..., 0, 0].astype(np.int64)
+    gain, shift = _fold_norm(name, shortcut.norm, _array(shortcut.conv.scale))
+    weights = np.where(gain[:, None] < 0, -weights, weights)
+    gain = np.abs(gain)
+    unit = gain * 2**formats.STEM_SHIFT
+    bias = shift * formats.STREAM_THRESHOLD / v_threshold + ROUNDING * unit
+    return Projection(
+        weights, _whole(bias), _whole(unit * 2**formats.SLOPE_FRACTION),
+        np.float32(gain), np.float32(shift),
     )
 
 

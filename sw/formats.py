@@ -15,6 +15,12 @@ readout        its 8-bit weight w acts as 2w + 1, an odd number from -255 to 255
                weights of +-1 add up to, times powers of two. That doubles every logit and adds the
                number of spikes to all of them: the largest stays the largest
 gain           unsigned, ``GAIN_FRACTION`` fraction bits, 256 is one; the sigmoid gives 0 to 255
+stream         signed, ``STREAM_BITS``, saturated: the current that shortcuts carry from layer to
+               layer, in units of 2**-``STREAM_FRACTION`` of the firing threshold. Bias, membrane
+               and threshold of a layer that has one are in the same unit
+projection     sum of stream times 8-bit weight, signed, ``PROJECTION_BITS``; then saturated
+slope          unsigned, ``SLOPE_BITS`` with ``SLOPE_FRACTION`` fraction bits: what one unit of a
+               current without bias is in the unit of the stream
 mean           signed, ``MEAN_BITS``
 accumulator    of 8-bit layers: signed, ``ACCUMULATOR_BITS``
 =============  ====================================================================================
@@ -24,9 +30,11 @@ import math
 
 __all__ = [
     "ACCUMULATOR_BITS", "FACTOR_BITS", "FACTOR_FRACTION", "FRACTION", "GAIN_FRACTION", "GAIN_ONE",
-    "INDEX_LIMIT", "INDEX_STEPS", "MEAN_BITS", "MEMBRANE_EXTRA_BITS", "PLANES", "STEM_SHIFT",
-    "TABLE_BITS", "THRESHOLD_BITS", "apply_gain", "fits_signed", "leak", "mean_index",
-    "readout_weight", "sigmoid_table", "spike_current", "stem_current",
+    "INDEX_LIMIT", "INDEX_STEPS", "MEAN_BITS", "MEMBRANE_EXTRA_BITS", "PLANES", "PROJECTION_BITS",
+    "SLOPE_BITS", "SLOPE_FRACTION", "STEM_SHIFT", "STREAM_BITS", "STREAM_FRACTION",
+    "STREAM_THRESHOLD", "TABLE_BITS", "THRESHOLD_BITS", "apply_gain", "average", "fits_signed",
+    "leak", "mean_index", "projected", "readout_weight", "saturate", "sigmoid_table",
+    "spike_current", "stem_current", "stream_current",
 ]
 
 FRACTION = 4
@@ -39,6 +47,14 @@ STEM_SHIFT = 6
 ACCUMULATOR_BITS = 24
 #: Binary planes of an 8-bit weight of the readout.
 PLANES = 8
+
+#: The residual stream: 128 thresholds either way.
+STREAM_BITS = 16
+STREAM_FRACTION = 8
+STREAM_THRESHOLD = 1 << STREAM_FRACTION
+PROJECTION_BITS = 32
+SLOPE_BITS = 17
+SLOPE_FRACTION = 11
 
 #: AGMM: entries of the position tables, accumulated mean, and its scaled value.
 TABLE_BITS = 16
@@ -72,6 +88,27 @@ def readout_weight(weight):
 def apply_gain(current, gain):
     """Gain times current, rounded to nearest, halves up."""
     return (current * gain + (1 << (GAIN_FRACTION - 1))) >> GAIN_FRACTION
+
+
+def stream_current(current, slope, bias):
+    """Current in the unit of the stream, from one without bias: rounded to nearest, halves up."""
+    return ((current * slope + (1 << (SLOPE_FRACTION - 1))) >> SLOPE_FRACTION) + bias
+
+
+def saturate(value, clamp):
+    """The nearest value of a stream. ``clamp`` as for ``mean_index``."""
+    top = 1 << (STREAM_BITS - 1)
+    return clamp(value, -top, top - 1)
+
+
+def projected(accumulator, clamp):
+    """What the slope of a projection multiplies, from its sum of stream times weight."""
+    return saturate(accumulator >> STEM_SHIFT, clamp)
+
+
+def average(total):
+    """Mean of four, from their sum: rounded to nearest, halves up."""
+    return (total + 2) >> 2
 
 
 def leak(membrane, shift):

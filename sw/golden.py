@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sw import data, formats
 from sw.bounds import ExportError, check
 from sw.image import ImageError, load
-from sw.layers import Conv, Events, Pixels, Readout, Stem
+from sw.layers import Conv, Events, Pixels, Readout, ResidualConv, Stem
 from sw.model import CodedLayer, SpikingNetwork
 
 __all__ = ["Boundary", "IntegerNetwork", "evaluate", "float_network", "main"]
@@ -40,12 +40,14 @@ class Boundary:
     """What leaves a layer but the Readout.
 
     spikes: uint8 ``[T, N, C, H, W]`` after pooling. mean: S[t] of the AGMM, int64 ``[T, N]``, or
-    None where the gain is constant. gain: int64 ``[T, N]``, None of Events and Pixels.
+    None where the gain is constant. gain: int64 ``[T, N]``, None of Events and Pixels. stream:
+    int32 ``[T, N, C, H, W]``, None but where a shortcut goes around this layer or the next.
     """
 
     spikes: torch.Tensor
     mean: torch.Tensor | None
     gain: torch.Tensor | None
+    stream: torch.Tensor | None = None
 
 
 def _tensor(array, dtype):
@@ -61,31 +63,79 @@ def _pool(spikes, size):
     return reduce(torch.bitwise_or, corners)
 
 
+class IntegerShortcut(nn.Module):
+    """What goes around a ResidualConv: the stream, int32 ``[T, N, C, H, W]``, in its shape."""
+
+    def __init__(self, layer, projection):
+        super().__init__()
+        self.layer = layer
+        if layer.projection:
+            self.register_buffer("weights", _tensor(projection.weights, "float64")[..., None, None])
+            for name in ("bias", "slope"):
+                value = _tensor(getattr(projection, name), "int64")[:, None, None]
+                self.register_buffer(name, value)
+
+    def forward(self, stream):
+        if self.layer.projection:
+            # Exact in float64, like the stem.
+            folded = stream.flatten(0, 1).double()
+            total = F.conv2d(folded, self.weights, stride=self.layer.stride).long()
+            current = formats.stream_current(
+                formats.projected(total, torch.clamp), self.slope, self.bias
+            )
+            return formats.saturate(current, torch.clamp).int().unflatten(0, stream.shape[:2])
+        if self.layer.stride == 2:
+            stream = formats.average(stream.unfold(3, 2, 2).unfold(4, 2, 2).sum((5, 6))).int()
+        return F.pad(stream, (0, 0, 0, 0, 0, self.layer.channels - stream.shape[2]))
+
+
 class _Neurons(nn.Module):
     """Bias, threshold and LIF of one layer, the pooling after it."""
 
     def __init__(self, network, layer, image):
         super().__init__()
         self.layer, self.T, self.leak_shift = layer, network.T, network.leak_shift
-        for name in ("bias", "threshold"):
-            self.register_buffer(name, _tensor(getattr(image, name), "int32")[:, None, None])
+        for name in ("bias", "threshold", "slope"):
+            value = getattr(image, name)
+            column = None if value is None else _tensor(value, "int32")[:, None, None]
+            self.register_buffer(name, column)
         gain = None if image.gain is None else _tensor(image.gain, "int64")
         self.register_buffer("constant_gain", gain)
+        self.shortcut = None
+        if isinstance(layer, ResidualConv):
+            self.shortcut = IntegerShortcut(layer, image.projection)
 
-    def fire(self, current, gain):
-        """Pooled spikes from currents int32 ``[T or 1, N, C, H, W]`` and gains ``[T, N]``."""
+    def biased(self, rule, total):
+        """Currents int32 from sums over weights, with the bias; ``rule`` makes them without."""
+        if self.slope is None:
+            return rule(total, self.bias)
+        return formats.stream_current(rule(total, 0).long(), self.slope, self.bias).int()
+
+    def fire(self, current, gain, stream=None):
+        """Pooled spikes, and the stream or None.
+
+        Of currents int32 ``[T or 1, N, C, H, W]``, gains ``[T, N]``, and the stream of the layer
+        before.
+        """
         current = current.expand(self.T, *current.shape[1:])
         membrane = torch.zeros_like(current[0])
         spikes = torch.empty_like(current, dtype=torch.uint8)
+        threshold, around, after = self.threshold, torch.zeros(self.T, dtype=torch.int32), None
+        if self.slope is not None:
+            threshold, after = formats.STREAM_THRESHOLD, torch.empty_like(current)
+        if self.shortcut is not None:
+            around = self.shortcut(stream)
         for t in range(self.T):
             drive = current[t]
             if not (gain[t] == formats.GAIN_ONE).all():
                 drive = formats.apply_gain(drive, gain[t].int()[:, None, None, None])
+            if after is not None:
+                drive = after[t] = formats.saturate(drive + around[t], torch.clamp)
             membrane = formats.leak(membrane, self.leak_shift) + drive
-            fired = membrane >= self.threshold
+            fired = membrane >= threshold
             spikes[t] = fired
             membrane.masked_fill_(fired, 0)
-        return _pool(spikes, self.layer.pool)
+        return _pool(spikes, self.layer.pool), after
 
 
 class IntegerCoded(CodedLayer):
@@ -94,7 +144,7 @@ class IntegerCoded(CodedLayer):
     def __init__(self, network, layer, shape, image):
         super().__init__(network, 0)
 
-    def forward(self, frames):
+    def forward(self, frames, _=None):
         return Boundary(super().forward(frames).to(torch.uint8), None, None)
 
 
@@ -105,14 +155,15 @@ class IntegerStem(_Neurons):
         super().__init__(network, layer, image)
         self.register_buffer("weights", _tensor(image.weights, "float64"))
 
-    def forward(self, frames):
+    def forward(self, frames, _=None):
         # float64 is exact up to 2**53, far above 24 bits, and this layer runs once per frame.
         total = F.conv2d(
             frames.double(), self.weights, stride=self.layer.stride, padding=self.layer.padding
         )
-        current = formats.stem_current(total.int(), self.bias)
+        current = self.biased(formats.stem_current, total.int())
         gain = self.constant_gain[:, None].expand(self.T, len(frames))
-        return Boundary(self.fire(current[None], gain), None, gain)
+        spikes, stream = self.fire(current[None], gain)
+        return Boundary(spikes, None, gain, stream)
 
 
 class IntegerConv(_Neurons):
@@ -141,7 +192,8 @@ class IntegerConv(_Neurons):
         """S[t] of the AGMM, int64 ``[T, N]``, straight from the sums (no position table)."""
         return sums.sum((3, 4), dtype=torch.int64) @ self.scales + self.agmm.offset
 
-    def forward(self, spikes):
+    def forward(self, spikes, stream=None):
+        """Of spikes uint8 ``[T, N, C, H, W]`` and, beside a shortcut, the stream before."""
         sums, mean = self.sums(spikes), None
         if self.agmm is None:
             gain = self.constant_gain[:, None].expand(spikes.shape[:2])
@@ -149,8 +201,9 @@ class IntegerConv(_Neurons):
             mean = self.mean(sums)
             index = formats.mean_index(mean, self.agmm.shift, self.factor, torch.clamp)
             gain = self.sigmoid[index + formats.INDEX_LIMIT]
-        current = formats.spike_current(sums, self.bias)
-        return Boundary(self.fire(current, gain), mean, gain)
+        current = self.biased(formats.spike_current, sums)
+        fired, stream = self.fire(current, gain, stream)
+        return Boundary(fired, mean, gain, stream)
 
 
 class IntegerReadout(nn.Module):
@@ -178,7 +231,7 @@ class IntegerNetwork(nn.Module):
         self.network = network = image.network
         kinds = {
             Events: IntegerCoded, Pixels: IntegerCoded, Stem: IntegerStem, Conv: IntegerConv,
-            Readout: IntegerReadout,
+            ResidualConv: IntegerConv, Readout: IntegerReadout,
         }
         self.layers = nn.ModuleList(
             kinds[type(layer)](network, layer, shape, entry)
@@ -201,10 +254,10 @@ class IntegerNetwork(nn.Module):
                 f"{self.network.name} takes frames of {expected} bytes, got"
                 f" {tuple(frames.shape[1:])} {str(frames.dtype).removeprefix('torch.')}"
             )
-        signal, boundaries = frames, []
+        signal, boundaries, stream = frames, [], None
         for layer in self.layers[:-1]:
-            boundary = layer(signal)
-            signal = boundary.spikes
+            boundary = layer(signal, stream)
+            signal, stream = boundary.spikes, boundary.stream
             if record:
                 boundaries.append(boundary)
         logits = self.layers[-1](signal)
@@ -238,7 +291,19 @@ def float_network(image):
         _assign(module.norm, weight=gain, bias=entry.shift)
         if entry.alpha is not None:
             _assign(module.agmm, alpha=entry.alpha)
+        if entry.projection is not None:
+            _restore_projection(module.shortcut, entry.projection)
     return model.to(memory_format=torch.channels_last).eval()
+
+
+def _restore_projection(shortcut, entry):
+    weights = _tensor(entry.weights, "float32")[..., None, None]
+    conv, stride = shortcut.conv, shortcut.layer.stride
+    shortcut.conv = nn.Conv2d(conv.in_channels, conv.out_channels, 1, stride, bias=False)
+    _assign(shortcut.conv, weight=weights)
+    _assign(
+        shortcut.norm, weight=entry.scale * (1 + shortcut.norm.eps) ** 0.5, bias=entry.shift
+    )
 
 
 def _assign(module, **values):

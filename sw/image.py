@@ -19,10 +19,10 @@ from safetensors.numpy import save as serialise
 
 from sw.files import replace_file
 from sw.formats import GAIN_ONE, INDEX_LIMIT
-from sw.layers import Conv, LayerError, Network, Readout
+from sw.layers import Conv, LayerError, Network, Readout, projects
 from sw.positions import Axis
 
-__all__ = ["Agmm", "ImageError", "LayerImage", "NetworkImage", "load", "save"]
+__all__ = ["Agmm", "ImageError", "LayerImage", "NetworkImage", "Projection", "load", "save"]
 
 FORMAT, VERSION = "agamemnon image", 2
 
@@ -59,15 +59,30 @@ class Agmm:
 
 
 @dataclass(frozen=True, eq=False)
+class Projection:
+    """A projecting shortcut, in integers, and the float32 values it came from.
+
+    weights: int64 ``[C_out, C_in]``, -127 to 127. bias, slope: int64 ``[C_out]``. scale, shift: as
+    of a LayerImage.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    slope: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class LayerImage:
     """One layer in integers, and the float32 values that rebuild the layer it came from.
 
     weights: bool ``[C_out, C_in, k, k]`` of a Conv (True is +1), int8 of a Stem, int8 ``[classes,
-    features]`` of a Readout in the order C, H, W. bias, threshold: int64 ``[C_out]``; a Readout has
-    no threshold. gain: int64 ``[T]`` of constant gains, 256 is one; None for a Readout and where
-    ``agmm`` computes it. scale: real value of one unit of the sum over weights, per channel. shift:
-    what is added to it (batch norm, or the readout's bias). alpha: learned alpha[t] or None.
-    All are None for Events and Pixels.
+    features]`` of a Readout in the order C, H, W. bias, threshold, slope: int64 ``[C_out]``; a
+    layer with a stream has a slope, others a threshold, a Readout neither. gain: int64 ``[T]`` of
+    constant gains, 256 is one; None for a Readout and where ``agmm`` computes it. scale: real value
+    of one unit of the sum over weights, per channel. shift: what is added to it (batch norm, or the
+    readout's bias). alpha: learned alpha[t] or None. All are None for Events and Pixels.
     """
 
     weights: np.ndarray
@@ -78,6 +93,8 @@ class LayerImage:
     scale: np.ndarray
     shift: np.ndarray
     alpha: np.ndarray | None
+    slope: np.ndarray | None = None
+    projection: Projection | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,10 +223,19 @@ def _fields(network, index, exact):
     if isinstance(layer, Readout):
         return common | {"weights": ("i1", (layer.channels, shape.size))}
     kernel = (layer.channels, shape.channels, layer.kernel, layer.kernel)
-    common |= {"threshold": ("u2", channels)}
+    if network.is_streamed(index):
+        common |= {"slope": ("u4", channels)}
+    else:
+        common |= {"threshold": ("u2", channels)}
     if not isinstance(layer, Conv):
         return common | {"weights": ("i1", kernel), "gain": ("u2", T)}
     common |= {"weights": ("u1", (-(-prod(kernel) // 8),))}
+    if projects(layer):
+        common |= {
+            "projection.weights": ("i1", (layer.channels, shape.channels)),
+            "projection.bias": ("i4", channels), "projection.slope": ("u4", channels),
+            "projection.scale": ("f4", channels), "projection.shift": ("f4", channels),
+        }
     if not network.has_agmm(index):
         return common | {"gain": ("u2", T)}
     common |= {"alpha": ("f4", T)}
@@ -262,7 +288,8 @@ def _tensors(image):
         raise ImageError(f"{len(image.layers)} layers for a network of {len(network.layers)}")
     for index, data in enumerate(image.layers):
         for name, (dtype, _) in _fields(network, index, image.gain_mode == "exact").items():
-            owner, key = (data.agmm, name[5:]) if name.startswith("agmm.") else (data, name)
+            part, _, key = name.rpartition(".")
+            owner = getattr(data, part) if part else data
             value = getattr(owner, key, None)
             where = f"{network.layer_name(index)}: {name}"
             if value is None:
@@ -291,7 +318,7 @@ def _layer(network, index, tensors):
         integers = tensor is not None and name != "weights" and tensor.dtype.kind in "iu"
         return tensor.astype(np.int64) if integers else tensor
 
-    layer, weights, agmm = network.layers[index], get("weights"), None
+    layer, weights, agmm, projection = network.layers[index], get("weights"), None, None
     if isinstance(layer, Conv):
         shape = (layer.channels, network.shapes[index].channels, layer.kernel, layer.kernel)
         weights = np.unpackbits(weights, count=prod(shape), bitorder="little")
@@ -301,7 +328,11 @@ def _layer(network, index, tensors):
             get("agmm.weights"), get("agmm.table"), int(get("agmm.offset")),
             int(get("agmm.shift")), get("agmm.factor"), tensors["sigmoid"].astype(np.int64),
         )
+    if get("projection.weights") is not None:
+        names = ("weights", "bias", "slope", "scale", "shift")
+        projection = Projection(*(get(f"projection.{name}") for name in names))
     return LayerImage(
         weights, get("bias"), get("threshold"), get("gain"), agmm,
-        get("scale"), get("shift"), get("alpha"),
+        get("scale"), get("shift"), get("alpha"), get("slope"),
+        projection,
     )

@@ -9,7 +9,7 @@ from math import isfinite
 
 __all__ = [
     "AveragedConv", "AveragedReadout", "Conv", "Events", "LayerError", "Network", "Pixels",
-    "Readout", "Shape", "Stem",
+    "Readout", "ResidualConv", "Shape", "Stem", "projects",
 ]
 
 NEURONS = ("agmm", "vanilla", "fp")
@@ -79,7 +79,7 @@ class _Window:
         return self.kernel**2 * shape.channels
 
     def macs(self, shape):
-        """Multiply-accumulates of one pass over an input of ``shape``, padding counted.
+        """Multiply-accumulates of one step over an input of ``shape``, padding counted.
 
         An odd row or column that pooling drops is never computed, and not counted.
         """
@@ -167,6 +167,52 @@ class AveragedConv(Conv):
 
 
 @dataclass(frozen=True)
+class ResidualConv(Conv):
+    """Conv with a shortcut around it ("double skip"): it adds to the current of the layer before.
+
+    That current is the one behind batch norm and gain, before the neuron. A layer of stride 1 keeps
+    its shape. With stride 2 the shortcut is the average of every 2 x 2 square, and there may be up
+    to twice as many channels: the new ones get 0. No weights, no multiplications.
+
+    projection: the shortcut is an 8-bit convolution of that current instead, 1 x 1 with the layer's
+    stride, and batch norm: for any change of shape.
+    """
+
+    projection: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.pool != 1:
+            raise LayerError(f"pool must be 1 beside a shortcut, got {self.pool}")
+        if not self.kernel % 2 or self.padding != self.kernel // 2:
+            raise LayerError(
+                f"a shortcut needs an odd kernel and padding={self.kernel // 2}, got"
+                f" kernel={self.kernel}, padding={self.padding}"
+            )
+
+    def macs(self, shape):
+        projected = self.output_shape(shape).size * shape.channels if self.projection else 0
+        return super().macs(shape) + projected
+
+    def check_shape(self, shape):
+        """LayerError unless a shortcut can go around this layer over an input of ``shape``."""
+        if self.projection:
+            return
+        most = self.stride * shape.channels
+        if not shape.channels <= self.channels <= most:
+            raise LayerError(
+                f"channels={self.channels} beside a shortcut of {shape.channels}: it takes"
+                + (f" {most}" if self.stride == 1 else f" {shape.channels} to {most}")
+                + ", or projection=True"
+            )
+        if self.stride == 2 and (shape.height % 2 or shape.width % 2):
+            raise LayerError(
+                f"a shortcut averages 2 x 2 squares, but the map is {shape.height} x {shape.width}:"
+                " it takes projection=True"
+            )
+
+
+@dataclass(frozen=True)
 class Readout:
     """Last layer: 8-bit fully connected weights on spikes, summed over the time steps."""
 
@@ -197,9 +243,16 @@ class AveragedReadout(Readout):
         return self.channels * shape.channels
 
 
+def projects(layer):
+    """Whether a layer has a shortcut with weights of its own."""
+    return isinstance(layer, ResidualConv) and layer.projection
+
+
 _KINDS = {
     cls.__name__.lower(): cls
-    for cls in (Events, Pixels, Stem, Conv, AveragedConv, Readout, AveragedReadout)
+    for cls in (
+        Events, Pixels, Stem, Conv, AveragedConv, ResidualConv, Readout, AveragedReadout,
+    )
 }
 
 
@@ -253,6 +306,21 @@ class Network:
                     f"{self.name}: layer {index} pads the averages of a map of {shape.height} x"
                     f" {shape.width}: its sides must be even, or padding=0"
                 )
+            if isinstance(layer, ResidualConv):
+                self._check_shortcut(index)
+
+    def _check_shortcut(self, index):
+        """LayerError unless the layer before ``index`` has a current for its shortcut."""
+        before = self.layers[index - 1]
+        if isinstance(before, _Coded) or before.pool != 1:
+            raise LayerError(
+                f"{self.name}: layer {index} has a shortcut, so the layer before it must be a Stem"
+                " or a Conv with pool=1"
+            )
+        try:
+            self.layers[index].check_shape(self.shapes[index])
+        except LayerError as error:
+            raise LayerError(f"{self.name}: layer {index}: {error}") from error
 
     def _check_numbers(self):
         """Whole numbers where sizes are meant, finite positive ones for threshold and beta."""
@@ -260,7 +328,10 @@ class Network:
             raise LayerError(f"name must be a word fit for a file name, got {self.name!r}")
         sizes = {f"input {key}": n for key, n in asdict(self.input).items()}
         for index, layer in enumerate(self.layers):
-            sizes |= {f"layer {index} {key}": n for key, n in asdict(layer).items()}
+            values = asdict(layer)
+            if type(values.pop("projection", False)) is not bool:
+                raise LayerError(f"{self.name}: layer {index} projection must be True or False")
+            sizes |= {f"layer {index} {key}": n for key, n in values.items()}
         for name, value in sizes.items():
             low = 0 if name.endswith("padding") else 1
             if type(value) is not int or value < low:
@@ -300,6 +371,10 @@ class Network:
             self.neuron == "agmm" and isinstance(self.layers[index], Conv)
             and not (index == 1 and self.coded)
         )
+
+    def is_streamed(self, index):
+        """Whether a layer's currents are those of a shortcut, or are read by one."""
+        return any(isinstance(layer, ResidualConv) for layer in self.layers[index : index + 2])
 
     @property
     def plain(self):

@@ -1,18 +1,28 @@
 """The network of a description, as a PyTorch module: one sub-module per layer description.
 
-Every layer takes and gives spikes ``[T, N, C, H, W]``. Convolution and batch norm see the T steps
-folded into the batch.
+Every layer takes and gives spikes ``[T, N, C, H, W]``; one with neurons gives its currents, too,
+for a shortcut around the next. Convolution and batch norm see the T steps folded into the batch.
 """
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sw.layers import AveragedConv, AveragedReadout, Conv, Events, Pixels, Readout, Stem
+from sw.layers import (
+    AveragedConv,
+    AveragedReadout,
+    Conv,
+    Events,
+    Pixels,
+    Readout,
+    ResidualConv,
+    Stem,
+)
 from sw.modules import AGMM, LIF, BinaryConv2d, QuantConv2d, QuantLinear
 
 __all__ = [
-    "CodedLayer", "ConvLayer", "ReadoutLayer", "SpikingNetwork", "StemLayer", "binary_weights",
+    "CodedLayer", "ConvLayer", "ReadoutLayer", "Shortcut", "SpikingNetwork", "StemLayer",
+    "binary_weights",
 ]
 
 
@@ -40,47 +50,81 @@ class CodedLayer(nn.Module):
         return spikes.transpose(0, 1) if frames.dim() == 5 else spikes.expand(self.T, *spikes.shape)
 
 
-class StemLayer(nn.Module):
-    """8-bit convolution of a static image, computed once, then the neuron over T steps."""
+class _NeuronLayer(nn.Module):
+    """A layer whose currents drive neurons; their spikes are pooled."""
 
     def __init__(self, network, index):
         super().__init__()
+        self.pool, self.shortcut = network.layers[index].pool, None
+        self.lif = LIF(network.tau, network.v_threshold, network.beta)
+
+    def forward(self, signal, stream=None):
+        """Pooled spikes and the currents behind them; ``stream``: those of the layer before."""
+        current = self.current(signal)
+        if self.shortcut is not None:
+            current = current + self.shortcut(stream)
+        return _pool(self.lif(current), self.pool), current
+
+
+class Shortcut(nn.Module):
+    """What goes around a ResidualConv: currents ``[T, N, C, H, W]`` in the shape of its own."""
+
+    def __init__(self, layer, shape):
+        super().__init__()
+        self.layer, self.conv = layer, None
+        if layer.projection:
+            self.conv = QuantConv2d(shape.channels, layer.channels, 1, layer.stride, 0)
+            self.norm = nn.BatchNorm2d(layer.channels)
+
+    def forward(self, stream):
+        folded = stream.flatten(0, 1)
+        if self.conv is not None:
+            folded = self.norm(self.conv(folded))
+        elif self.layer.stride == 2:
+            folded = F.avg_pool2d(folded, 2)
+        new = self.layer.channels - folded.shape[1]
+        return F.pad(folded, (0, 0, 0, 0, 0, new)).unflatten(0, stream.shape[:2])
+
+
+class StemLayer(_NeuronLayer):
+    """8-bit convolution of a static image, computed once, then the neuron over T steps."""
+
+    def __init__(self, network, index):
+        super().__init__(network, index)
         layer, shape = network.layers[index], network.shapes[index]
-        self.T, self.pool = network.T, layer.pool
+        self.T = network.T
         self.conv = QuantConv2d(
             shape.channels, layer.channels, layer.kernel, layer.stride, layer.padding
         )
         self.norm = nn.BatchNorm2d(layer.channels)
-        self.lif = LIF(network.tau, network.v_threshold, network.beta)
 
-    def forward(self, images):
-        """Images ``[N, C, H, W]`` of unsigned bytes, to spikes ``[T, N, C', H', W']``."""
+    def current(self, images):
+        """Currents ``[T, N, C', H', W']`` of images ``[N, C, H, W]``, unsigned bytes."""
         current = self.norm(self.conv(images.float() / 255))
         current = current.contiguous(memory_format=torch.channels_last)
-        return _pool(self.lif(current.expand(self.T, *current.shape)), self.pool)
+        return current.expand(self.T, *current.shape)
 
 
-class ConvLayer(nn.Module):
+class ConvLayer(_NeuronLayer):
     """Binary (or, for neuron ``fp``, real) convolution, batch norm, AGMM gain, neuron, pooling."""
 
     def __init__(self, network, index):
-        super().__init__()
+        super().__init__(network, index)
         layer, shape = network.layers[index], network.shapes[index]
-        self.pool = layer.pool
         arguments = shape.channels, layer.channels, layer.kernel, layer.stride, layer.padding
         real = network.neuron == "fp"
         self.average = nn.AvgPool2d(2) if isinstance(layer, AveragedConv) else nn.Identity()
         self.conv = nn.Conv2d(*arguments, bias=False) if real else BinaryConv2d(*arguments)
         self.norm = nn.BatchNorm2d(layer.channels)
         self.agmm = AGMM(network.T) if network.has_agmm(index) else None
-        self.lif = LIF(network.tau, network.v_threshold, network.beta)
+        if isinstance(layer, ResidualConv):
+            self.shortcut = Shortcut(layer, shape)
 
-    def forward(self, spikes):
+    def current(self, spikes):
+        """Currents ``[T, N, C', H', W']`` of spikes ``[T, N, C, H, W]``."""
         T, N = spikes.shape[:2]
         current = self.norm(self.conv(self.average(spikes.flatten(0, 1)))).unflatten(0, (T, N))
-        if self.agmm is not None:
-            current = self.agmm(current)
-        return _pool(self.lif(current), self.pool)
+        return current if self.agmm is None else self.agmm(current)
 
 
 class ReadoutLayer(nn.Module):
@@ -98,7 +142,8 @@ class ReadoutLayer(nn.Module):
 
 _LAYERS = {
     Events: CodedLayer, Pixels: CodedLayer, Stem: StemLayer, Conv: ConvLayer,
-    AveragedConv: ConvLayer, Readout: ReadoutLayer, AveragedReadout: ReadoutLayer,
+    AveragedConv: ConvLayer, ResidualConv: ConvLayer, Readout: ReadoutLayer,
+    AveragedReadout: ReadoutLayer,
 }
 
 
@@ -118,9 +163,12 @@ class SpikingNetwork(nn.Module):
         The class is the largest mean over T. With ``record``, also the list of spikes
         ``[T, N, C, H, W]`` that leave every layer but the last, after pooling.
         """
-        signal, spikes = images, []
+        signal, spikes, stream = images, [], None
         for layer in self.layers:
-            signal = layer(signal)
+            if isinstance(layer, _NeuronLayer):
+                signal, stream = layer(signal, stream)
+            else:
+                signal = layer(signal)
             spikes.append(signal)
         return (signal, spikes[:-1]) if record else signal
 

@@ -5,9 +5,21 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from sw.layers import Conv, LayerError, Network, Readout, Shape, Stem
+from sw.layers import (
+    AveragedReadout,
+    Conv,
+    LayerError,
+    Network,
+    Readout,
+    ResidualConv,
+    Shape,
+    Stem,
+)
 
-__all__ = ["BUILTIN", "cnv", "digits", "fashion_mnist", "fashion_mnist_fast", "load", "tinbinn"]
+__all__ = [
+    "BUILTIN", "cnv", "digits", "fashion_mnist", "fashion_mnist_fast", "fashion_mnist_residual",
+    "load", "resnet19", "resnet20", "tinbinn",
+]
 
 
 def digits():
@@ -35,6 +47,37 @@ def fashion_mnist_fast():
         Shape(1, 28, 28),
         [Stem(16, stride=2), Conv(32, pool=2), Conv(64, pool=2), Readout(10)],
     )
+
+
+def fashion_mnist_residual():
+    """Fashion-MNIST with a shortcut around every convolution, none of which has weights."""
+    return Network(
+        "fashion-mnist-residual",
+        Shape(1, 28, 28),
+        [
+            Stem(32, stride=2), ResidualConv(32), ResidualConv(32), ResidualConv(64, stride=2),
+            ResidualConv(64), ResidualConv(64), AveragedReadout(10),
+        ],
+    )
+
+
+def resnet20():
+    """The smallest ResNet for CIFAR of He et al., with averages where maps shrink."""
+    layers = [
+        ResidualConv(width, stride=1 + (width > 16 and unit == 0))
+        for width in (16, 32, 64) for unit in range(6)
+    ]
+    return Network("resnet20", Shape(3, 32, 32), [Stem(16), *layers, AveragedReadout(10)])
+
+
+def resnet19(classes=100, widths=(128, 256, 512), blocks=(3, 3, 2), size=32):
+    """ResNet-19 of the AGMM paper for CIFAR, blocks of two convolutions, a shortcut around each."""
+    layers = [Stem(widths[0])]
+    for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        for unit in range(2 * count):
+            down = stage > 0 and unit == 0
+            layers.append(ResidualConv(width, stride=1 + down, projection=down))
+    return Network("resnet19", Shape(3, size, size), [*layers, AveragedReadout(classes)], T=2)
 
 
 def cnv():
@@ -68,7 +111,10 @@ def tinbinn():
 
 BUILTIN = {
     network().name: network
-    for network in (digits, fashion_mnist, fashion_mnist_fast, cnv, tinbinn)
+    for network in (
+        digits, fashion_mnist, fashion_mnist_fast, fashion_mnist_residual, cnv, tinbinn, resnet19,
+        resnet20,
+    )
 }
 
 

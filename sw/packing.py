@@ -63,12 +63,12 @@ def readout_planes(weights, shape, rows, engine):
 
 
 def channel_slot_bits(engine):
-    """Bits of the bias slot, and of the threshold slot, in the word of a channel."""
-    return 16 if engine.current_width <= 16 else 32
+    """Bits of the bias slot, and of the slot of threshold or slope, in the word of a channel."""
+    return 16 if engine.current_width <= 16 and not engine.has_stream else 32
 
 
 def channel_words(bias, threshold, engine):
-    """Entries of a layer's channels: bias in the low slot, threshold in the high one."""
+    """Entries of a layer's channels: bias in the low slot, threshold or slope in the high one."""
     slot = channel_slot_bits(engine)
     parts = [to_words(part, slot).reshape(len(bias), -1) for part in (bias, threshold)]
     return pad_to(np.concatenate(parts, axis=1), 0, engine.pe, 0)

@@ -15,7 +15,7 @@ import numpy as np
 from sw import formats
 from sw.bounds import ExportError, check
 from sw.engine import EngineError
-from sw.layers import Conv, Network, Readout, Stem
+from sw.layers import Conv, Network, Readout, Stem, projects
 from sw.packing import (
     binary_words,
     byte_words,
@@ -30,6 +30,7 @@ from sw.packing import (
 from sw.positions import Axis
 from sw.protocol import Flags, encode_run
 from sw.record import MAP_LIMIT, Kind, field_words, fields, record_stride
+from sw.stream import check_stream, projection_fields, stream_bases, stream_fields
 from sw.strips import strips
 
 __all__ = ["Program", "Region", "compile_program", "region_words"]
@@ -151,7 +152,8 @@ class Program:
             raise EngineError(f"{self.network.layer_name(0)} is written by the host, not run")
         if self.has_stem_core and index == 0:
             return encode_run(0, 0, Flags.STEM | (Flags.STEM_SIDE if side else 0))
-        return encode_run(index - _first_layer(self.network, self.engine), 1, Flags(side))
+        records = _records(self.network, self.engine)
+        return encode_run(records.index(index), records.count(index), Flags(side))
 
     def run_network(self, side=0):
         """The command that runs all layers, or those after the stem where it works ahead.
@@ -161,8 +163,7 @@ class Program:
         flags = Flags(side)
         if self.ahead:
             flags |= Flags.STEM | (0 if side else Flags.STEM_SIDE)
-        count = len(self.network.layers) - _first_layer(self.network, self.engine)
-        return encode_run(0, count, flags)
+        return encode_run(0, len(_records(self.network, self.engine)), flags)
 
     def boundary_words(self, index, side=0):
         """16-bit address and number of words of layer ``index``'s output in SPIKES."""
@@ -206,6 +207,15 @@ def _has_stem_core(network, engine):
 def _first_layer(network, engine):
     """Number of the layer that is the first of the main core's program."""
     return 1 if engine.stem or network.coded else 0
+
+
+def _records(network, engine):
+    """The layer of each record of the main core's program."""
+    first = _first_layer(network, engine)
+    return [
+        index for index, layer in enumerate(network.layers) if index >= first
+        for _ in range(1 + projects(layer))
+    ]
 
 
 def _words_per_pixel(channels, engine):
@@ -288,11 +298,12 @@ def _check_widths(image, engine):
             f"{network.name} does not fit: a map of {largest} rows or columns, the engine walks up"
             f" to {MAP_LIMIT}"
         )
-    records = len(network.layers) - _first_layer(network, engine)
+    records = len(_records(network, engine))
     if records > engine.layer_depth:
         raise EngineError(
-            f"{network.name} does not fit: {records} layers, the engine's program holds"
-            f" {engine.layer_depth}"
+            f"{network.name} does not fit: {records} layers"
+            f"{' and projections' if any(map(projects, network.layers)) else ''}, the engine's"
+            f" program holds {engine.layer_depth}"
         )
     frame_words = -(-network.input.size // 2)
     if frame_words > engine.frame_depth and not network.coded:
@@ -300,6 +311,7 @@ def _check_widths(image, engine):
             f"{network.name} does not fit: a frame of {network.input.size} bytes, the engine holds"
             f" {2 * engine.frame_depth}"
         )
+    check_stream(network, engine)
     # The array counts modulo 2**bits; what wraps around in a current comes back with the bias.
     # A readout counts over all passes, and has as many bits more.
     inputs, bits = network.shapes[-2].size, engine.current_width - formats.FRACTION
@@ -369,6 +381,15 @@ def _mean_fields(layer, shape):
     )
 
 
+def _kind(layer):
+    """What the sequencer takes a layer for."""
+    return next(
+        kind for cls, kind in (
+            (Stem, Kind.STEM), (Conv, Kind.CONV), (Readout, Kind.READOUT),
+        ) if isinstance(layer, cls)
+    )
+
+
 def _record(layer, values, gains, core):
     """One record, as 16-bit words. Raises EngineError for a value that its field cannot hold."""
     total = 0
@@ -418,14 +439,37 @@ class _CoreImage:
             if isinstance(layer, Conv):
                 words = binary_words(data.weights, core)
                 negative = (~data.weights).reshape(layer.channels, -1).sum(axis=1)
-                bias = bias - (negative << formats.FRACTION)
+                excess = negative << formats.FRACTION
             else:
                 taps = np.transpose(data.weights, (0, 2, 3, 1))
                 words = byte_words(taps, core, self.weight_bits)
-            channels = channel_words(bias, data.threshold, core)
+                excess = 0
+            channels = self._channels(bias, data.threshold, data.slope, excess)
         self.words[Region.WEIGHTS].append(words)
         self.words[Region.CHANNELS].append(channels.ravel())
         return values | dict(tiles_last=tiles - 1)
+
+    def _channels(self, bias, threshold, slope, excess=0):
+        """Entries of channels whose currents without bias come ``excess`` too large."""
+        if slope is None:
+            return channel_words(bias - excess, threshold, self.core)
+        # Added before the fraction is dropped, half a unit included.
+        shift = formats.SLOPE_FRACTION
+        offset = (bias << shift) + (1 << (shift - 1)) - slope * excess
+        return channel_words(offset, slope, self.core)
+
+    def add_projection(self, data):
+        """Weights and channels of a Projection; the record's fields that place and count them."""
+        core = self.core
+        values = dict(
+            weight_base=self.used(Region.WEIGHTS) * 16 // self.weight_bits,
+            channel_base=self.used(Region.CHANNELS) * 8 // channel_slot_bits(core),
+            tiles_last=-(-len(data.bias) // core.pe) - 1,
+        )
+        words = byte_words(data.weights, core, self.weight_bits)
+        self.words[Region.WEIGHTS].append(words)
+        self.words[Region.CHANNELS].append(self._channels(data.bias, None, data.slope).ravel())
+        return values
 
     def add_table(self, layer, shape, table):
         """The position table of the layer that reads what the last one writes."""
@@ -435,8 +479,8 @@ class _CoreImage:
         )
         self.words[Region.MEANS].append(table_words(table, self.core))
 
-    def regions(self, network, first, owner):
-        """Region -> words, of the layers from number ``first`` on; refused if they do not fit."""
+    def regions(self, network, layers, owner):
+        """Region -> words, of records of these ``layers``; refused if they do not fit."""
         core, slot = self.core, channel_slot_bits(self.core)
         limits = (
             (Region.WEIGHTS, "weights", self.weight_bits // 16, core.weight_depth),
@@ -450,9 +494,8 @@ class _CoreImage:
                     f" the {owner} has {depth}"
                 )
         program = np.zeros((len(self.records), record_stride(core)), np.uint16)
-        for index, (values, gains) in enumerate(self.records):
-            name = f"{network.name}: {network.layer_name(first + index)}"
-            words = _record(name, values, gains, core)
+        for index, (layer, (values, gains)) in enumerate(zip(layers, self.records, strict=True)):
+            words = _record(f"{network.name}: {network.layer_name(layer)}", values, gains, core)
             program[index, : len(words)] = words
         return {
             region: np.concatenate([*words, np.zeros(0, np.uint16)])
@@ -465,6 +508,7 @@ def compile_program(image, engine):
     _check_widths(image, engine)
     network = image.network
     boundaries, ahead = _allocate(network, engine)
+    bases = stream_bases(network, engine)
     main = stem = _CoreImage(engine, engine.pe * engine.simd)
     if engine.stem:
         stem = _CoreImage(engine.stem, 8 * engine.stem.pe)
@@ -479,7 +523,7 @@ def compile_program(image, engine):
         shape, out = network.shapes[index], network.shapes[index + 1]
         core, cut, out_cut = (stem if index == 0 else main), maps[index], maps[index + 1]
         values = dict(
-            kind=Kind[type(layer).__name__.upper()],
+            kind=_kind(layer),
             leak_shift=network.leak_shift,
             pool=int(getattr(layer, "pool", 1) == 2),
             exact_gain=int(data.agmm is not None),
@@ -494,6 +538,7 @@ def compile_program(image, engine):
             in_plane=planes[index],
             out_plane=planes[index + 1],
             **_windows(layer, shape, cut, engine, passes),
+            **stream_fields(network, index, engine, bases[index]),
             **core.add(layer, shape, data, cut and cut.rows, passes),
         )
         if out_cut is not None:
@@ -514,12 +559,17 @@ def compile_program(image, engine):
             words = data.gain if data.agmm is None else data.agmm.factor
             for step, word in enumerate(words):
                 gains[step // engine.steps, :, step % engine.steps] = word
+        if projects(layer):
+            projection = projection_fields(
+                layer, shape, out, engine, bases[index], bases[index - 1]
+            ) | core.add_projection(data.projection)
+            core.records.append((projection, np.full(engine.lanes, formats.GAIN_ONE, np.int64)))
         core.records.append((values, gains.ravel()))
         before = core
 
-    regions = main.regions(network, _first_layer(network, engine), "engine")
+    regions = main.regions(network, _records(network, engine), "engine")
     if stem is not main:
-        words = stem.regions(network, 0, "stem core")
+        words = stem.regions(network, range(len(stem.records)), "stem core")
         regions |= {region.of_stem: w for region, w in words.items()}
     regions |= {
         Region.SPIKES: np.zeros(engine.simd * engine.lanes // 16, np.uint16),

@@ -85,7 +85,8 @@ def encode_info(engine):
         sum(1 << shift for shift in engine.leak_shifts),
         engine.deep | (engine.pixels.bit_length() - 1) << 1 | (engine.passes.bit_length() - 1) << 4,
         engine.weight_depth, engine.spike_depth, engine.frame_depth, engine.channel_depth,
-        engine.mean_depth, *(engine.stem.sizes.values() if engine.stem else (0,) * 5),
+        engine.mean_depth,
+        *(engine.stem.sizes.values() if engine.stem else (0, 0, 0, 0, engine.stream_depth)),
     )
 
 
@@ -115,7 +116,7 @@ def decode_info(reply):
         **dict(zip(names, sizes[:5], strict=True)),
     )
     if not sizes[5]:
-        return engine
+        return replace(engine, stream_depth=sizes[-1])
     stem = engine.stem_core(**dict(zip(engine.sizes, sizes[5:], strict=True)))
     return replace(engine, stem=stem)
 

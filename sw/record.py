@@ -6,6 +6,7 @@ its fields depend on the engine: with strips there are no exact gains.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 
 __all__ = [
     "EVERY_FIELD", "MAP_LIMIT", "Field", "Kind", "element_bits", "field_bits", "field_words",
@@ -17,6 +18,7 @@ class Kind(IntEnum):
     STEM = 0
     CONV = 1
     READOUT = 2
+    PROJECTION = 3  # of a stream, before the convolution beside it
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,18 @@ _STRIPS = dict(
     halo_below=3,
 )
 
+#: Of an engine with a residual stream.
+_STREAM = dict(
+    streamed=1,  # currents have a slope; the threshold is that of the stream
+    shortcut=1,  # the stream is added
+    average=1,  # and it is that of 2 x 2 pixels
+    shortcut_last=16,  # groups of channels, in all passes, of a pixel of the stream that is read
+    stream_last=16,  # and of a pixel of that which is written
+    stream_row=16,  # from a row of the stream that is read to the next
+    stream_in=16,  # first word of the stream that is read
+    stream_out=16,  # and of that which is written
+)
+
 #: Of an engine with several passes.
 _PASSES = dict(
     first_pass=4,  # the last pass is number passes - 1, however many there are
@@ -103,21 +117,21 @@ _PASSES = dict(
 )
 
 
-def _fields(exact_gain, passes):
+@cache
+def _fields(exact_gain, stream, passes):
     return _pack(
-        **_LAYER, **(_MEAN if exact_gain else _STRIPS), **(_PASSES if passes else {})
+        **_LAYER, **(_MEAN if exact_gain else _STRIPS), **(_STREAM if stream else {}),
+        **(_PASSES if passes else {}),
     )
 
 
-_FIELDS = {(gain, passes): _fields(gain, passes) for gain in (True, False) for passes in (0, 1)}
-
 #: Those of all engines.
-EVERY_FIELD = (*_fields(True, False), *_fields(False, True)[len(_LAYER) :])
+EVERY_FIELD = (*_fields(True, True, False), *_fields(False, False, True)[len(_LAYER) :])
 
 
 def fields(engine):
     """The Fields of a layer record."""
-    return _FIELDS[engine.exact_gain, engine.passes > 1]
+    return _fields(engine.exact_gain, engine.has_stream, engine.passes > 1)
 
 
 #: Maps have at most this many rows and columns: coordinates of kernel taps take 7 bits.
@@ -136,6 +150,10 @@ def field_bits(engine):
         mean_base=(engine.mean_depth - 1).bit_length(), strip_jump=element,
         first_pass=(engine.passes - 1).bit_length(),
         **dict.fromkeys(
+            ("shortcut_last", "stream_last", "stream_row", "stream_in", "stream_out"),
+            (engine.stream_depth - 1).bit_length(),
+        ),
+        **dict.fromkeys(
             ("strip_words", "in_plane", "out_plane"), (engine.spike_depth - 1).bit_length()
         ),
     )
@@ -143,8 +161,9 @@ def field_bits(engine):
 
 
 def element_bits(engine):
-    """Bits of an element address: of a byte of the frame, or of a spike word."""
-    return (max(engine.spike_depth, 2 * engine.frame_depth) - 1).bit_length()
+    """Bits of an element address: of a byte of the frame, a spike word, a channel of the stream."""
+    stream = engine.stream_depth * engine.units
+    return (max(engine.spike_depth, 2 * engine.frame_depth, stream) - 1).bit_length()
 
 
 def field_words(engine):

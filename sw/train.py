@@ -123,7 +123,7 @@ def evaluate(model, images, labels, batch=500):
 
 
 def weight_signs(model):
-    """Signs of the weights between stem and readout, binary or not, True for +1."""
+    """Signs of the weights between stem and readout, binary or not, True for +1; no shortcuts'."""
     return [layer.conv.weight.detach() >= 0 for layer in model.layers[1:-1]]
 
 

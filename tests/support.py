@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from sw.export import export
-from sw.layers import Conv, Events, Pixels, Readout
+from sw.layers import Conv, Events, Pixels, Readout, ResidualConv
 from sw.model import SpikingNetwork
 
 #: Share of spikes that every layer of a random network sends on, after pooling.
@@ -48,7 +48,7 @@ def random_model(network, seed=0):
         return values
 
     model = SpikingNetwork(network).eval()
-    signal = random_frames(network, 12, seed + 1)
+    signal, stream = random_frames(network, 12, seed + 1), None
     for layer, module in zip(network.layers, model.layers, strict=True):
         if isinstance(layer, (Events, Pixels)):
             signal = module(signal)
@@ -63,6 +63,11 @@ def random_model(network, seed=0):
             module.average(signal.flatten(0, 1)) if is_conv else signal.float() / 255
         )
         norm, agmm = module.norm, getattr(module, "agmm", None)
+        around = None
+        if isinstance(layer, ResidualConv):
+            if layer.projection:
+                _set_projection(module.shortcut, stream, uniform, signs)
+            around = module.shortcut(stream)
         norm.running_mean.copy_(sums.mean((0, 2, 3)))
         norm.running_var.copy_(sums.var((0, 2, 3)) + 1e-6)
         norm.weight.copy_(uniform(0.5, 1.5, layer.channels) * signs(layer.channels))
@@ -82,11 +87,24 @@ def random_model(network, seed=0):
                 scale = torch.maximum(means.mean(1).abs() / 2, means.std(1)).clamp(min=0.2)
                 agmm.alpha.copy_(strength / scale)
                 current = agmm(current)
+            if around is not None:
+                current = current + around
             rate = _pool(module.lif(current), layer.pool).mean()
             low, high = (middle, high) if rate < target else (low, middle)
         norm.bias.add_(middle)
-        signal = module(signal)
+        signal, stream = module(signal, stream)
     return model
+
+
+def _set_projection(shortcut, stream, uniform, signs):
+    """Weights at random, and batch norm that leaves currents of about 1."""
+    conv, norm = shortcut.conv, shortcut.norm
+    conv.weight.copy_(uniform(-0.5, 0.5, *conv.weight.shape))
+    sums = conv(stream.flatten(0, 1))
+    norm.running_mean.copy_(sums.mean((0, 2, 3)))
+    norm.running_var.copy_(sums.var((0, 2, 3)) + 1e-6)
+    norm.weight.copy_(uniform(0.3, 0.9, len(norm.weight)) * signs(len(norm.weight)))
+    norm.bias.copy_(uniform(-0.5, 0.5, len(norm.bias)))
 
 
 def _pool(spikes, size):

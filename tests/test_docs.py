@@ -309,7 +309,7 @@ def test_columns_of_the_engine_table():
         "weight_depth": "16", "spike_depth": "32",
         "channel_depth": "64", "mean_depth": "128", "frame_depth": "512", "units": "1",
         "layer_depth": "2", "current_width": "16", "leak_shifts": "1, 2", "deep": "yes",
-        "stem": "none",
+        "stem": "none", "stream_depth": "0",
     }
     assert shown(plain) == column
     stem = "`pe` 8, `units` 1, `weight_depth` 16, `channel_depth` 64, `mean_depth` 6"
@@ -331,29 +331,36 @@ def test_protocol_tables_are_those_of_the_port():
 
 
 def test_info_is_laid_out_as_the_page_says():
-    """Every parameter at its place, in a two-core engine whose sizes all differ."""
+    """Every parameter at its place, in engines whose sizes all differ."""
     (cell,) = (row[2] for row in table(PROTOCOL, "command", "bytes") if row[0] == "INFO")
     engine = Engine(
         pe=16, simd=64, lanes=8, units=2, layer_depth=5, current_width=17, leak_shifts=(0, 3),
         deep=True, weight_depth=257, spike_depth=1024, frame_depth=259, channel_depth=260,
         mean_depth=262,
     )
-    engine = replace(engine, stem=engine.stem_core(
+    cores = replace(engine, stem=engine.stem_core(
         pe=4, units=1, weight_depth=263, channel_depth=264, mean_depth=265
     ))
-    own, of_stem = cell.split("; then of the stem core")
-    values = [
-        *(("version", VERSION) if name == "version" else (name, getattr(engine, name))
-          for name in re.findall(r"`(\w+)` \d", own)),
-        *((name, getattr(engine.stem, name)) for name in re.findall(r"`(\w+)` \d", of_stem)),
-    ]
-    sizes = list(map(int, re.findall(r"`\w+` (\d)", cell)))
-    assert sum(sizes) == INFO_BYTES
-    expected = b"".join(
-        (0b1001 if name == "leak_shifts" else value).to_bytes(size, "little")
-        for (name, value), size in zip(values, sizes, strict=True)
-    )
-    assert encode_info(engine) == expected
+    streams = replace(engine, stream_depth=266)
+    own, of_stem, without = re.split("; then of the stem core|; without one, zeros and", cell)
+
+    def listed(text, owner):
+        return [
+            (VERSION if name == "version" else getattr(owner, name), int(size))
+            for name, size in re.findall(r"`(\w+)` (\d)", text)
+        ]
+
+    (stream,), core = listed(without, streams), listed(of_stem, cores.stem)
+    zeros = [(0, size) for _, size in core[:-1]]
+    for values, of in (
+        ([*listed(own, cores), *core], cores), ([*listed(own, streams), *zeros, stream], streams),
+    ):
+        expected = b"".join(
+            (0b1001 if value == (0, 3) else value).to_bytes(size, "little")
+            for value, size in values
+        )
+        assert encode_info(of) == expected
+        assert len(expected) == INFO_BYTES
     assert f"`version` 1, which is {VERSION}," in cell
 
 
@@ -379,10 +386,11 @@ def test_cycle_table_is_that_of_the_cycle_model(board):
         for (tiles, words), least in zip(walks, groups, strict=True)
     ]
     gain, deep = terms["gain"] * lanes, terms["deep"] * engine.deep
+    latency = lanes + terms["stream"] * engine.has_stream
     expected = [
-        head + walks[0] + terms["drain, stem"] + groups[0] + lanes,
-        head + gain + walks[1] + terms["drain, convolution"] + groups[1] + lanes + deep,
-        head + gain + walks[2] + terms["drain, convolution"] + groups[2] + lanes + deep,
+        head + walks[0] + terms["drain, stem"] + groups[0] + latency,
+        head + gain + walks[1] + terms["drain, convolution"] + groups[1] + latency + deep,
+        head + gain + walks[2] + terms["drain, convolution"] + groups[2] + latency + deep,
         head + walks[3] + terms["drain, readout"] + planes - (tiles - 1) * groups[3] + deep,
     ]
     assert [layer_cycles(network, i, engine) for i in range(4)] == expected

@@ -36,6 +36,9 @@ DEEP, DEEP_FOURS, DEEP_STRIPS = (replace(engine, deep=True) for engine in (SMALL
 ENGINES = [
     SMALL, WIDE, LONG, PAIRS, FOURS, DEEP, DEEP_FOURS, Engine(pe=16, simd=32, lanes=1, **DEPTHS),
 ]
+STREAMS = [
+    replace(engine, stream_depth=64) for engine in (SMALL, DEEP, PAIRS, DEEP_FOURS, PAIRS_IN_PASSES)
+]
 #: Sums of four bits: they wrap many times.
 NARROW = Engine(pe=4, simd=8, lanes=4, current_width=8, **DEPTHS)
 #: Seven bits, of which two are those of the passes.
@@ -55,16 +58,18 @@ def random_tiles(engine, lengths, seed=0):
     return tiles
 
 
-def run(dut, tiles, willing):
-    """(cycle of the last word of each tile, arrivals)."""
-    words = [[dict(spikes=s, weights=w) for s, w in tile] for tile in tiles]
-    stimulus, lasts = tiles_with_gaps(words, dut.groups, willing, dut.latency + dut.groups + 3)
+def run(dut, tiles, willing, apart=None, **constant):
+    """(cycle of the last word of each tile, arrivals). apart: see ``tiles_with_gaps``."""
+    words = [[dict(spikes=s, weights=w, **constant) for s, w in tile] for tile in tiles]
+    apart = apart or dut.groups
+    stimulus, lasts = tiles_with_gaps(words, apart, willing, dut.latency + apart + 3)
     return lasts, one_by_one(arrivals(play(dut, stimulus, ["out_valid", "out"])))
 
 
-def expected(dut, tiles, lasts):
+def expected(dut, tiles, lasts, turn=1):
+    """turn: cycles from group to group."""
     return [
-        (last + dut.latency + p // dut.units, counts)
+        (last + dut.latency + turn * (p // dut.units), counts)
         for tile, last in zip(tiles, lasts, strict=True)
         for p, counts in enumerate(dut.model(tile))
     ]
@@ -127,6 +132,37 @@ def test_counts_less_the_negative_weights_are_the_sum_of_weights_over_spikes(eng
                     total += weight * (spikes >> (c * engine.lanes + t) & 1)
                     negative += weight < 0
             assert counts[p][t] - negative == total
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("engine", STREAMS, ids=shape)
+def test_slow_groups_leave_every_fourth_cycle(engine, willing):
+    """Tiles as close as they may be, and some with any number of cycles between them."""
+    dut = Array(engine)
+    tiles = random_tiles(engine, [12, 9, 1, 2, 3, engine.pe, 5, 1, 30, 1, 1])
+    lasts, got = run(dut, tiles, willing, 4 * dut.groups, slow=1)
+    assert difference(expected(dut, tiles, lasts, 4), got) is None
+    if willing == FLOWS:
+        apart = [b - a for a, b in itertools.pairwise(lasts)]
+        assert set(apart) == {4 * dut.groups, *(30,) * (4 * dut.groups < 30)}
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("engine", STREAMS, ids=shape)
+def test_other_groups_leave_as_without_a_stream(engine, willing):
+    tiles = random_tiles(engine, [12, 9, 1, 2, 3, engine.pe, 5, 1, 1])
+    dut = Array(engine)
+    lasts, got = run(dut, tiles, willing, slow=0)
+    assert difference(expected(dut, tiles, lasts), got) is None
+    assert (lasts, got) == run(Array(replace(engine, stream_depth=0)), tiles, willing)
+
+
+@pytest.mark.parametrize("engine", STREAMS, ids=shape)
+def test_slow_tiles_that_are_too_close_are_noticed(engine):
+    dut = Array(engine)
+    tiles = random_tiles(engine, [1] * 4)
+    lasts, got = run(dut, tiles, FLOWS, 4 * dut.groups - 4, slow=1)
+    assert difference(expected(dut, tiles, lasts, 4), got)
 
 
 def run_of_strips(dut, tiles, turns, willing, passes=1):

@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 
 from hw.lif import LIF
+from sw.formats import apply_gain
 from sw.layers import LEAKS
 from tests.hw.support import (
     FLOWS,
@@ -78,20 +79,41 @@ def random_channels(gains, tau, count=80, seed=0, steps=None):
     return channels
 
 
-def wrapped(value):
-    return (value - LOW) % (1 << WIDTH) + LOW
+def wrapped(value, width):
+    return (value + (1 << width - 1)) % (1 << width) - (1 << width - 1)
 
 
-def run(dut, channels, gains, shift, mask, willing):
-    """(stimulus cycles of the channels, arrivals)."""
+def played(dut, stimulus, sent, shortcuts):
+    """Arrivals; with ``shortcuts`` of the channels ``sent``, also the stream that each leaves.
+
+    A shortcut is there two cycles after its channel, and noise at any other time.
+    """
+    if shortcuts is None:
+        return arrivals(play(dut, stimulus, ["out_valid", "spikes"]))
+    rng = random.Random(9)
+    due = {cycle + 2: shortcut for cycle, shortcut in zip(sent, shortcuts, strict=True)}
+    stimulus = [
+        {**values, "shortcut": due.get(cycle) or rng.choices([LOW, HIGH], k=dut.lanes)}
+        for cycle, values in enumerate(stimulus)
+    ]
+    rows = play(dut, stimulus, ["out_valid", "spikes", "stream"])
+    streams = [rows[cycle + dut.drive_latency][2] for cycle in sent]
+    return arrivals([row[:2] for row in rows]), streams
+
+
+def run(dut, channels, gains, shift, mask, willing, shortcuts=None, **constant):
+    """(stimulus cycles of the channels, arrivals, and with shortcuts the streams)."""
     items = [
-        dict(valid=1, current=[wrapped(x) for x in currents], bias=bias, threshold=threshold)
+        dict(valid=1, current=[wrapped(x, dut.width) for x in currents], bias=bias,
+             threshold=threshold)
         for currents, bias, threshold in channels
     ]
     stimulus = with_gaps(items, willing, after=dut.latency + 3)
-    stimulus[0] = {**stimulus[0], "gain": gains, "leak_shift": shift, "step_mask": mask}
+    stimulus[0] = {
+        **stimulus[0], "gain": gains, "leak_shift": shift, "step_mask": mask, **constant
+    }
     sent = [cycle for cycle, values in enumerate(stimulus) if values["valid"]]
-    return sent, arrivals(play(dut, stimulus, ["out_valid", "spikes"]))
+    return sent, played(dut, stimulus, sent, shortcuts)
 
 
 def expected(dut, sent, spikes):
@@ -166,31 +188,37 @@ def pass_by_pass(spikes, places):
     ]
 
 
-def run_passes(dut, channels, gains, places, shift, mask, willing, resume=1):
-    """(stimulus cycles, arrivals) of tiles of channels, each in all of its passes.
+def run_passes(
+    dut, channels, gains, places, shift, mask, willing, resume=1, shortcuts=None, **constant
+):
+    """As ``run``, of tiles of channels, each in all of its passes.
 
     The gain of a pass is there a cycle after its channel, and noise at any other time.
     """
     rng, items, numbers = random.Random(8), [], []
+    if shortcuts is not None:
+        shortcuts = in_tiles(dut, [
+            [[around[place] for place in row] for row in places] for around in shortcuts
+        ])
     for start in range(0, len(channels), dut.groups):
         for number, row in enumerate(places):
             for currents, bias, threshold in channels[start : start + dut.groups]:
                 numbers.append(number)
                 items.append(dict(
-                    valid=1, current=[wrapped(currents[place]) for place in row], bias=bias,
-                    threshold=threshold, resume=resume * (number > 0),
+                    valid=1, current=[wrapped(currents[place], dut.width) for place in row],
+                    bias=bias, threshold=threshold, resume=resume * (number > 0),
                     last=number == len(places) - 1,
                 ))
     stimulus = with_gaps(items, willing, after=dut.latency + 3)
     sent = [cycle for cycle, values in enumerate(stimulus) if values["valid"]]
     due = {cycle + 1: number for cycle, number in zip(sent, numbers, strict=True)}
     stimulus = [
-        {**values, "leak_shift": shift, "step_mask": mask, "gain": [
+        {**values, **constant, "leak_shift": shift, "step_mask": mask, "gain": [
             gains[place] for place in places[due[cycle]]
         ] if cycle in due else [rng.randrange(257) for _ in range(dut.lanes)]}
         for cycle, values in enumerate(stimulus)
     ]
-    return sent, arrivals(play(dut, stimulus, ["out_valid", "spikes"]))
+    return sent, played(dut, stimulus, sent, shortcuts)
 
 
 def in_tiles(dut, spikes):
@@ -322,4 +350,129 @@ def test_an_error_of_one_is_noticed(change):
     else:
         tau = 0.75
     spikes = [equations(*channel, gains, tau, 0b1111) for channel in channels]
+    assert difference(expected(dut, sent, spikes), got)
+
+
+def random_shortcuts(channels, gains, seed=0):
+    """Channels with what a shortcut adds, for such channels as sums: those meet their thresholds.
+
+    Of those at an end of the width every other one would go beyond it.
+    """
+    rng, split = random.Random(seed), []
+    for currents, bias, threshold in channels:
+        branch, around = [], []
+        scale = rng.choice([20, 300, HIGH])
+        for current, gain in zip(currents, gains, strict=True):
+            total, value = current + bias, rng.randint(-scale - 1, scale)
+            beyond = rng.randrange(500) * (total in (LOW, HIGH)) * (1 if total > 0 else -1)
+            branch.append(value - bias)
+            around.append(max(LOW, min(HIGH, total + beyond - apply_gain(value, gain))))
+        split.append((branch, bias, threshold, around))
+    return [channel[:3] for channel in split], [around for *_, around in split]
+
+
+def joined(channels, gains, shortcuts):
+    """Channels whose currents are those behind the gain, with the shortcuts, saturated."""
+    return [
+        ([
+            max(-32768, min(32767, math.floor(Fraction(g * (x + bias), 256) + Fraction(1, 2)) + y))
+            for x, g, y in zip(currents, gains, around, strict=True)
+        ], 0, threshold)
+        for (currents, bias, threshold), around in zip(channels, shortcuts, strict=True)
+    ]
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("tau, shifts", [(0.5, (1,)), (0.75, SHIFTS), (0.875, SHIFTS)])
+@pytest.mark.parametrize("lanes, width", [(1, WIDTH), (4, WIDTH), (4, 18)])
+def test_a_shortcut_adds_to_the_current_behind_the_gain(lanes, width, tau, shifts, willing):
+    dut, ones = LIF(lanes, width, shifts, shortcuts=True), [256] * lanes
+    assert dut.latency == 3 + lanes
+    for seed, gains in enumerate([ones, random_gains(lanes, 5)]):
+        channels, shortcuts = random_shortcuts(random_channels(ones, tau, seed=seed), gains)
+        mask = random.Random(seed).getrandbits(lanes) | 1
+        sent, (got, streams) = run(
+            dut, channels, gains, LEAKS[tau], mask, willing, shortcuts, streamed=1
+        )
+        sums = joined(channels, gains, shortcuts)
+        assert difference([currents for currents, *_ in sums], streams) is None
+        spikes = [equations(*channel, ones, tau, mask) for channel in sums]
+        assert difference(expected(dut, sent, spikes), got) is None
+        for channel, bits, around, (stream, *_) in zip(
+            channels, spikes, shortcuts, sums, strict=True
+        ):
+            kept = list(around)
+            assert bits == dut.model(*channel, gains, LEAKS[tau], mask, stream=kept)
+            assert kept == stream
+        # The sums reach both ends, and would go on; spikes are those of the sums.
+        assert {LOW, HIGH} <= {value for stream in streams for value in stream}
+        plain = [dut.model(*channel, gains, LEAKS[tau], mask) for channel in channels]
+        assert plain != spikes
+
+
+@pytest.mark.parametrize("current, around, stream", [
+    (30000, 2767, 32767), (30000, 2768, 32767), (30000, 32767, 32767), (-30000, -2768, -32768),
+    (-30000, -2769, -32768), (-32768, -32768, -32768), (32767, -32768, -1), (-5, 5, 0),
+])
+def test_a_stream_saturates_at_both_ends(current, around, stream):
+    """And what it drives then fires at that value, and not above."""
+    dut, fires = LIF(1, WIDTH, SHIFTS, shortcuts=True), max(stream, 0)
+    channels = [([current], 0, threshold) for threshold in (fires, fires + 1)]
+    _, (got, streams) = run(dut, channels, [256], 1, 1, FLOWS, [[around]] * 2, streamed=1)
+    assert streams == [[stream]] * 2
+    assert [spikes for _, spikes in got] == [int(stream >= 0), 0]
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("width", [WIDTH, 18])
+def test_without_a_stream_nothing_is_added_and_nothing_saturates(width, willing):
+    """Wide currents go beyond the ends of a stream."""
+    dut, gains = LIF(4, width, SHIFTS, shortcuts=True), random_gains(4, 6)
+    channels = random_channels(gains, 0.5)
+    rng, wide = random.Random(4), 1 << width - 1
+    channels += [([rng.randint(-wide, wide - 1) for _ in gains], 0, HIGH) for _ in range(20)]
+    shortcuts = [[rng.randint(LOW, HIGH) for _ in gains] for _ in channels]
+    sent, (got, _) = run(dut, channels, gains, 1, 0b1111, willing, shortcuts, streamed=0)
+    spikes = [equations(*channel, gains, 0.5, 0b1111) for channel in channels]
+    assert difference(expected(dut, sent, spikes), got) is None
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize(
+    "form, passes", [*((form, form[3]) for form in PASS_SHAPES), ((4, 4, 4, 4), 3)], ids=str
+)
+def test_membranes_of_streams_go_on_from_pass_to_pass(form, passes, willing):
+    lanes, steps, groups, most = form
+    dut = LIF(lanes, WIDTH, SHIFTS, steps, most, groups, shortcuts=True)
+    places, gains = used_passes(form, passes), random_gains(lanes * passes, 5)
+    every, ones = (1 << lanes) - 1, [256] * lanes * passes
+    channels, shortcuts = random_shortcuts(long_channels(form, passes, ones, 0.75), gains)
+    sent, (got, streams) = run_passes(
+        dut, channels, gains, places, 2, every, willing, shortcuts=shortcuts, streamed=1
+    )
+    sums = joined(channels, gains, shortcuts)
+    assert difference(in_tiles(dut, [
+        [[currents[place] for place in row] for row in places] for currents, *_ in sums
+    ]), streams) is None
+    spikes = [
+        pass_by_pass(equations_of_strips(passes * steps, *channel, ones, 0.75, -1), places)
+        for channel in sums
+    ]
+    assert difference(expected(dut, sent, in_tiles(dut, spikes)), got) is None
+    # Membranes that start from zero in every pass show.
+    spikes = [
+        pass_by_pass(equations_of_strips(steps, *channel, ones, 0.75, -1), places)
+        for channel in sums
+    ]
+    assert difference(expected(dut, sent, in_tiles(dut, spikes)), got)
+
+
+def test_a_shortcut_that_is_off_by_one_is_noticed():
+    dut, gains = LIF(4, WIDTH, SHIFTS, shortcuts=True), [256, 200, 128, 256]
+    channels, shortcuts = random_shortcuts(random_channels([256] * 4, 0.5), gains)
+    sent, (got, streams) = run(dut, channels, gains, 1, 0b1111, FLOWS, shortcuts, streamed=1)
+    shortcuts = [[value - 1 for value in around] for around in shortcuts]
+    sums = joined(channels, gains, shortcuts)
+    assert difference([currents for currents, *_ in sums], streams)
+    spikes = [equations(*channel, [256] * 4, 0.5, 0b1111) for channel in sums]
     assert difference(expected(dut, sent, spikes), got)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from hw.mac import Mac
-from sw.formats import ACCUMULATOR_BITS, STEM_SHIFT
+from sw.formats import ACCUMULATOR_BITS, PROJECTION_BITS, STEM_SHIFT, STREAM_BITS
 from tests.hw.support import (
     FLOWS,
     arrivals,
@@ -145,3 +145,72 @@ def test_a_change_that_reaches_the_current_is_noticed(change):
     assert difference(expected(dut, tiles, lasts), got).startswith(
         "entry 8" if change == "operand" else "entry 11"
     )
+
+
+#: Ends of a stream and of 8-bit weights, in pairs.
+TOP = 1 << STREAM_BITS - 1
+ENDS = [(TOP - 1, 127), (-TOP, 127), (TOP - 1, -128), (-TOP, -128)]
+
+
+def stream_tiles(pe, lengths, seed=0):
+    """As ``random_tiles``, of a stream; the first four are of its ends."""
+    rng = random.Random(seed)
+    tiles = [[(operand, [weight] * pe)] * length
+             for (operand, weight), length in zip(ENDS, lengths, strict=False)]
+    return tiles + [
+        [(rng.randrange(-TOP, TOP), [rng.randrange(-128, 128) for _ in range(pe)])
+         for _ in range(length)]
+        for length in lengths[4:]
+    ]
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("pe, units", [(4, 1), (8, 2), (16, 4)])
+def test_streams_are_summed_up_whole(pe, units, width, willing):
+    """Whatever the width of currents; far beyond the 24 bits of a stem."""
+    dut = Mac(pe, units, width, of_stream=True)
+    assert dut.latency == 4 and dut.width == PROJECTION_BITS - STEM_SHIFT
+    tiles = stream_tiles(pe, [9, 10, 11, 12, 1, 2, 3, pe, 30, 1, 1])
+    lasts, got = run(dut, tiles, willing)
+    assert difference(expected(dut, tiles, lasts), got) is None
+    sums = [sum(o * w[0] for o, w in tile) for tile in tiles]
+    assert min(map(abs, sums[:4])) > 1 << ACCUMULATOR_BITS
+    assert [values[0][1] for values in in_groups(got, pe)] == [total // 64 for total in sums]
+
+
+@pytest.mark.parametrize("end, most", [*zip(ENDS, (516, 516, 512, 511), strict=True)])
+def test_the_largest_sums_of_streams_fit(end, most):
+    """As many extreme products as 32 bits hold."""
+    dut, (operand, weight) = Mac(4, 1, WIDE, of_stream=True), end
+    tiles = [[(operand, [weight, -weight - 1, 0, 1])] * most, [(-1, [1, -1, 127, -128])]]
+    lasts, got = run(dut, tiles, FLOWS)
+    assert difference(expected(dut, tiles, lasts), got) is None
+    product = operand * weight
+    assert got[0][1] == product * most >> STEM_SHIFT
+    limit = 1 << PROJECTION_BITS - 1
+    assert -limit <= product * most < limit
+    assert not -limit <= product * (most + 1) < limit
+    # Floored: -1, 1, -127, and 128.
+    assert [value for _, value in got[4:]] == [-1, 0, -2, 2]
+
+
+def test_pixels_are_no_streams():
+    """A byte on the 16 bits is what it is on 8."""
+    tiles = random_tiles(8, [9, 10, 1, 2, 3, 8, 30])
+    results = [run(Mac(8, 2, WIDE, of_stream=of), tiles, FLOWS) for of in (False, True)]
+    assert results[0] == results[1]
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("pe, units, most, passes", [(4, 1, 2, 1), (8, 2, 4, 3), (16, 4, 8, 8)])
+def test_sums_of_streams_are_handed_out_in_every_pass(pe, units, most, passes, willing):
+    dut = Mac(pe, units, WIDE, most, of_stream=True)
+    groups = dut.groups * passes
+    tiles = stream_tiles(pe, [9, 10, 11, 12, 1, 2, groups, groups + 1, 1])
+    lasts, got = run(dut, tiles, willing, passes)
+    assert difference(expected(dut, tiles, lasts, passes), got) is None
+    assert len(got) == 9 * pe * passes
+    ends = [[(o * w * n) >> STEM_SHIFT] * pe * passes
+            for (o, w), n in zip(ENDS, (9, 10, 11, 12), strict=True)]
+    assert [[value for _, value in tile] for tile in in_groups(got, pe * passes)[:4]] == ends

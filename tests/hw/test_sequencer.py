@@ -1,6 +1,7 @@
 """The walk over a layer program, against plain nested loops over the network's own layers."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from hw.mac import Mac
 from hw.memory import HostMemory
 from hw.readout import Readout as ReadoutUnit
 from hw.sequencer import Sequencer
+from hw.stream import Stream
 from hw.writer import Writer
 from sw import record as layer_record
 from sw.cycles import GAIN_STEP_CYCLES, layer_cycles
 from sw.engine import Engine
-from sw.layers import Conv, Network, Readout, Shape, Stem
+from sw.layers import Conv, Network, Readout, ResidualConv, Shape, Stem
 from sw.program import Region, compile_program
 from sw.record import field_bits, field_words, record_stride
 from sw.strips import strips
@@ -86,6 +88,20 @@ PASS_NETWORKS = {
             Stem(3, kernel=5, stride=2, pool=2), Conv(10, pool=2), Readout(2)], T=1),
     )
 }
+
+#: Averages of tiles that are longer than handing them out slowly, and shorter.
+RESIDUAL_NETWORKS = [
+    Network("residual", Shape(1, 4, 8), [
+        Stem(12, kernel=1), ResidualConv(12), ResidualConv(21, kernel=5, stride=2),
+        ResidualConv(21, kernel=1), ResidualConv(24, stride=2), Readout(3)], T=2),
+    Network("mixed", Shape(2, 8, 4), [
+        Stem(8, pool=2), Conv(9, kernel=1), ResidualConv(18, kernel=1, stride=2), Readout(5)],
+            T=1, neuron="vanilla"),
+]
+STREAM, STREAM_IN_PASSES = (
+    replace(engine, spike_depth=2048, mean_depth=1024, stream_depth=2048)
+    for engine in (PAIRS, PASSES)
+)
 
 #: One step a pass, the most passes there are.
 ONE_STEP_PASSES = Engine(pe=16, simd=32, lanes=1, passes=16, **DEPTHS)
@@ -178,9 +194,15 @@ def drain(engine, index, layer, T):
         behind = Array(core).latency + groups - 1 + ReadoutUnit.latency + 2
     else:
         sums = Mac.latency if isinstance(layer, Stem) else Array(core).latency
-        lif = LIF(core.lanes, core.current_width, core.leak_shifts, core.steps)
-        handed = core.groups * passes
-        behind = sums + handed - 1 + Channels.latency + lif.latency + Writer(core).latency
+        lif = LIF(
+            core.lanes, core.current_width, core.leak_shifts, core.steps, shortcuts=core.has_stream
+        )
+        last = core.groups * passes - 1
+        if isinstance(layer, ResidualConv) and layer.stride == 2:
+            last *= 4
+        # A group's shortcut meets its current in the LIF, two cycles after it has come there.
+        until_lif = Stream.latency - 2 if core.has_stream else Channels.latency
+        behind = sums + last + until_lif + lif.latency + Writer(core).latency
     return HostMemory.latency + behind
 
 
@@ -299,6 +321,14 @@ def test_strips(network, engine):
     assert turns == [every, *[{0}] * (len(turns) - 2), every]
 
 
+@pytest.mark.parametrize("engine", [STREAM, STREAM_IN_PASSES], ids=shape)
+@pytest.mark.parametrize("network", RESIDUAL_NETWORKS, ids=lambda network: network.name)
+def test_shortcuts(network, engine):
+    network = network.replace(T=engine.steps * engine.passes)
+    program = compile_program(random_image(network), engine)
+    assert check(program, limit=200_000) == list(range(len(network.layers)))
+
+
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_two_cores_share_the_layers(network):
     program = compile_program(random_image(network), TWO)
@@ -363,6 +393,28 @@ def test_a_short_tile_of_a_stem_waits_for_all_passes(T, wait):
         cycles = opening + (tiles - 1) * apart + 1 + drain(PASSES, index, network.layers[index], T)
         assert run(program, first=index, count=1)[3] == cycles
         assert layer_cycles(network, index, PASSES, exact_gain=False) == cycles
+
+
+@pytest.mark.parametrize("kernel, wait", [(1, 16), (3, 16), (5, 25)])
+@pytest.mark.parametrize("engine, T", [(STREAM, 4), (STREAM_IN_PASSES, 4), (STREAM_IN_PASSES, 11)],
+                         ids=lambda value: str(value) if isinstance(value, int) else shape(value))
+def test_a_short_tile_beside_an_average_waits_for_four_cycles_a_group(engine, T, kernel, wait):
+    """In every pass, and not those of the layers before and after it."""
+    network = Network("short", Shape(1, 4, 4), [
+        Stem(4, kernel=1), ResidualConv(8, kernel=kernel, stride=2),
+        ResidualConv(8, kernel=1), Readout(1)], T=T)
+    program = compile_program(random_image(network), engine)
+    passes, tiles = -(-T // 4), -(-8 // engine.pe)
+    for index, count, apart in (
+        (0, 16, 4 * passes), (1, 4 * tiles * passes, wait), (2, 4 * tiles * passes, 4),
+    ):
+        layer = network.layers[index]
+        # The record's words, the gains, what starts a layer, all tiles, the last without its wait.
+        opening = field_words(engine) + 4 * passes + 3
+        opening += 4 * passes * GAIN_STEP_CYCLES * network.has_agmm(index)
+        cycles = opening + (count - 1) * apart + layer.kernel**2 + drain(engine, index, layer, T)
+        assert run(program, first=index, count=1)[3] == cycles
+        assert layer_cycles(network, index, engine) == cycles
 
 
 @pytest.mark.parametrize("engine", [PASSES, ONE_STEP_PASSES], ids=shape)

@@ -1,6 +1,6 @@
 """Networks drawn over all that the hardware can do, run on engines of several foldings.
 
-A dozen run with the tests. Many more, with a report: python -m tests.sim.random_networks
+Sixteen run with the tests. Many more, with a report: python -m tests.sim.random_networks
 """
 
 import argparse
@@ -30,6 +30,7 @@ from sw.layers import (
     Network,
     Pixels,
     Readout,
+    ResidualConv,
     Shape,
     Stem,
 )
@@ -58,6 +59,10 @@ ENGINES = {
         _TWO, lanes=2, passes=8, stem=replace(_TWO, lanes=2, passes=8).stem_core(units=1)
     ),
     "four passes, two strips": replace(_ONE, pixels=2, passes=4),
+    "shortcuts": replace(_ONE, stream_depth=32768, layer_depth=16),
+    "shortcuts, two units, four passes": replace(
+        _TWO, lanes=2, passes=4, stream_depth=32768, layer_depth=16
+    ),
 }
 
 FRAMES = 2
@@ -93,6 +98,11 @@ class Case:
                 continue
             if isinstance(layer, AveragedConv):
                 yield "average pooling"
+            if isinstance(layer, ResidualConv):
+                yield (
+                    "projecting shortcut" if layer.projection
+                    else "averaging shortcut" if layer.stride == 2 else "shortcut"
+                )
             yield f"{type(layer).__name__.lower()} {layer.kernel}x{layer.kernel}"
             yield f"stride {layer.stride}"
             yield "padding" if layer.padding else "no padding"
@@ -140,19 +150,38 @@ def _windows(draw, kind, shape):
 
 
 @st.composite
+def _residual(draw, shape):
+    """A ResidualConv over a map of ``shape``."""
+    kernel = draw(st.sampled_from((1, 3, 5)))
+    if draw(st.integers(0, 2)) == 0:
+        stride = draw(st.sampled_from((1, 2)))
+        return ResidualConv(draw(st.integers(1, 36)), kernel, stride, projection=True)
+    if shape.height % 2 or shape.width % 2 or draw(st.booleans()):
+        return ResidualConv(shape.channels, kernel)
+    return ResidualConv(draw(st.integers(shape.channels, 2 * shape.channels)), kernel, 2)
+
+
+@st.composite
 def cases(draw, engines=tuple(ENGINES)):
     """A Case that fits its engine and takes no more than LONGEST."""
     name = draw(st.sampled_from(engines))
     engine = ENGINES[name]
     sides = st.one_of(st.integers(1, 16), st.integers(1, 64))
     shape = Shape(draw(st.integers(1, 4)), draw(sides), draw(sides))
-    layers, out = [], shape
+    layers, shapes, out = [], [shape], shape
     kind = draw(st.sampled_from((Stem, Events, Pixels)))
     layers.append(draw(_windows(Stem, out)) if kind is Stem else kind(draw(st.integers(1, 4))))
     out = layers[0].output_shape(out)
     for _ in range(draw(st.integers(0, 4))):
         averages = min(out.height, out.width) > 1 and draw(st.integers(0, 3)) == 0
-        layers.append(draw(_windows(AveragedConv if averages else Conv, out)))
+        if engine.has_stream and len(layers) > (kind is not Stem) and draw(st.integers(0, 3)):
+            layers[-1] = replace(layers[-1], pool=1)
+            out = layers[-1].output_shape(shapes[-1])
+            layer = draw(_residual(out))
+        else:
+            layer = draw(_windows(AveragedConv if averages else Conv, out))
+        shapes.append(out)
+        layers.append(layer)
         out = layers[-1].output_shape(out)
     network = Network(
         "random", shape,

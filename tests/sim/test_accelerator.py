@@ -10,7 +10,7 @@ import pytest
 from sim.run import make_plan, simulate
 from sw.engine import Engine
 from sw.golden import IntegerNetwork
-from sw.layers import Conv, Network, Readout, Shape, Stem
+from sw.layers import AveragedReadout, Conv, Network, Readout, ResidualConv, Shape, Stem
 from sw.program import Region
 from sw.record import fields, record_stride
 from tests.support import random_frames, random_image
@@ -34,6 +34,9 @@ TWO = replace(
 #: Maps cut into strips, of two time steps and of one.
 STRIPS = replace(SMALL, pixels=2)
 FOUR = replace(SMALL, pixels=4)
+#: Shortcuts, of one pass and of two.
+STREAM = replace(PAIRS, stream_depth=2048)
+STREAM_IN_PASSES = replace(STREAM, spike_depth=1024, passes=2, deep=True)
 
 PLAIN = Network("plain", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(20), Readout(10)])
 NETWORKS = {
@@ -81,6 +84,27 @@ TALL = {
         "bare", Shape(1, 17, 12),
         [Stem(8, padding=0), Conv(6, kernel=5, padding=0), Conv(9, kernel=5, padding=1),
          Readout(3)],
+    ),
+}
+
+#: Same channels, some more and twice as many; streams that end and begin in mid-network.
+RESIDUAL = {
+    "average": Network(
+        "residual", Shape(1, 12, 12),
+        [Stem(8), ResidualConv(8), ResidualConv(14, stride=2), ResidualConv(14),
+         AveragedReadout(10)],
+    ),
+    "among other layers, slow leak": Network(
+        "mixed", Shape(1, 8, 8),
+        [Stem(8, pool=2), Conv(8), ResidualConv(8), Conv(12, kernel=1), ResidualConv(12),
+         Readout(3)],
+        T=3, tau=0.75,
+    ),
+    "vanilla, colour, two averages": Network(
+        "twice", Shape(3, 8, 12),
+        [Stem(9), ResidualConv(18, kernel=1, stride=2), ResidualConv(18, kernel=5),
+         ResidualConv(20, stride=2), Readout(5)],
+        T=1, neuron="vanilla",
     ),
 }
 
@@ -154,6 +178,28 @@ def test_fewer_steps_than_a_strip_has_lanes_equal_golden():
     assert differences(image, image, STRIPS) == []
 
 
+@pytest.mark.parametrize("name", RESIDUAL)
+@pytest.mark.parametrize("more_steps, engine", [(0, STREAM), (4, STREAM_IN_PASSES)],
+                         ids=["one pass", "two passes"])
+def test_shortcuts_equal_golden(name, engine, more_steps):
+    network = RESIDUAL[name]
+    image = random_image(network.replace(T=network.T + more_steps))
+    plan, result = run(image, image, engine)
+    assert result["differences"] == []
+    assert result["cycles_per_frame"] == sum(plan.cycles)
+
+
+@pytest.mark.parametrize("engine", [STREAM, STREAM_IN_PASSES], ids=["one pass", "two passes"])
+def test_an_engine_with_shortcuts_runs_networks_without(engine):
+    image = random_image(NETWORKS["large and small kernels"][0])
+    assert differences(image, image, engine) == []
+
+
+def test_a_frozen_gain_beside_shortcuts_equals_golden():
+    image = random_image(RESIDUAL["average"], gain="frozen")
+    assert differences(image, image, STREAM) == []
+
+
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus is a system package")
 @pytest.mark.parametrize("engine", [SMALL, TWO, FOUR], ids=["small", "two", "four strips"])
 def test_icarus_equals_golden(engine):
@@ -202,6 +248,30 @@ def test_the_comparison_sees_one_wrong_value(corrupt):
     assert all("stem0" not in line for line in found)
 
 
+def larger_slope(image):
+    slope = image.layers[2].slope.copy()
+    slope[9] += slope[9] // 64 + 1
+    return with_layer(image, 2, slope=slope)
+
+
+def shifted_bias(image):
+    """By a 256th of the firing threshold."""
+    bias = image.layers[2].bias.copy()
+    bias[9] += 1
+    return with_layer(image, 2, bias=bias)
+
+
+@pytest.mark.parametrize("corrupt", [larger_slope, shifted_bias])
+@pytest.mark.parametrize("more_steps, engine", [(0, STREAM), (4, STREAM_IN_PASSES)],
+                         ids=["one pass", "two passes"])
+def test_the_comparison_sees_one_wrong_value_beside_a_shortcut(engine, more_steps, corrupt):
+    network = RESIDUAL["average"]
+    image = random_image(network.replace(T=network.T + more_steps))
+    found = differences(corrupt(image), image, engine, frames=12)
+    assert found, f"{corrupt.__name__} went unnoticed"
+    assert not any("stem0" in line or "conv1" in line for line in found)
+
+
 @pytest.mark.parametrize("engine, name, corrupt", [
     (STRIPS, "plain", flipped_weight), (STRIPS, "plain", shifted_threshold),
     (FOUR, "plain", wrong_stem_weight), (FOUR, "large and small kernels", flipped_weight),
@@ -214,22 +284,45 @@ def test_the_comparison_sees_one_wrong_value_in_strips(engine, name, corrupt):
     assert any("stem0" in line for line in found) == (corrupt is wrong_stem_weight)
 
 
+def with_field(plan, index, name, value):
+    """The value of a field of a layer's record, and the plan with another."""
+    engine = plan.program.engine
+    field = next(field for field in fields(engine) if field.name == name)
+    program = plan.program.regions[Region.PROGRAM].copy()
+    record = program[index * record_stride(engine) :]
+    before = int(record[field.word]) >> field.shift & (1 << field.bits) - 1
+    record[field.word] ^= (before ^ value) << field.shift
+    regions = plan.program.regions | {Region.PROGRAM: program}
+    return before, replace(plan, program=replace(plan.program, regions=regions))
+
+
 @pytest.mark.parametrize("name, value", [("halo_above", 0), ("halo_below", 0), ("full_rows", 6)])
 def test_the_comparison_sees_a_wrong_halo_and_spikes_beyond_the_map(name, value):
     """Of 15 rows the last of the stem's strips has 7; a wrong one is seen in the stem or after."""
     network = Network("rows", Shape(1, 15, 6), [Stem(16), Conv(12), Readout(5)], T=STRIPS.steps)
     image = random_image(network, gain="frozen")
     plan = make_plan(image, IntegerNetwork(image), random_frames(network, 4).numpy(), STRIPS)
-    field = next(field for field in fields(STRIPS) if field.name == name)
-    program = plan.program.regions[Region.PROGRAM].copy()
-    record = program[: record_stride(STRIPS)]
-    before = int(record[field.word]) >> field.shift & (1 << field.bits) - 1
+    before, changed = with_field(plan, 0, name, value)
     assert before == {"halo_above": 1, "halo_below": 1, "full_rows": 7}[name]
-    record[field.word] ^= (before ^ value) << field.shift
-    regions = plan.program.regions | {Region.PROGRAM: program}
-    found = simulate(replace(plan, program=replace(plan.program, regions=regions)))["differences"]
+    found = simulate(changed)["differences"]
     layers = {re.match(r"frame \d (\w+)", line)[1] for line in found}
     assert ("stem0" in layers) == (name == "full_rows") and "conv1" in layers
+
+
+@pytest.mark.parametrize("name, right, wrong", [
+    ("streamed", 1, 0), ("shortcut", 1, 0), ("shortcut_last", 3, 2), ("stream_last", 7, 8),
+    ("stream_row", 48, 47),
+])
+def test_the_comparison_sees_a_wrong_field_beside_a_shortcut(name, right, wrong):
+    """In the record of the layer that averages 8 channels of 12 x 12 pixels for its 14."""
+    image = random_image(RESIDUAL["average"])
+    frames = random_frames(image.network, 2).numpy()
+    before, changed = with_field(
+        make_plan(image, IntegerNetwork(image), frames, STREAM), 2, name, wrong
+    )
+    assert before == right
+    found = simulate(changed)["differences"]
+    assert any(re.match(r"frame \d residualconv2", line) for line in found)
 
 
 def test_the_comparison_sees_one_wrong_value_in_a_stem_that_works_ahead():

@@ -1,4 +1,4 @@
-"""A dozen random networks on three engines, and that the comparison of such would see an error."""
+"""Sixteen random networks on four engines, and that the comparison of such would see an error."""
 
 from dataclasses import replace
 
@@ -10,9 +10,9 @@ from tests.sim.random_networks import Case, cases, run
 
 
 @settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=16, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-@given(cases(("two cores", "two strips", "four passes")))
+@given(cases(("two cores", "two strips", "four passes", "shortcuts, two units, four passes")))
 def test_verilog_equals_golden(case):
     assert run(case)["differences"] == []
 

@@ -93,6 +93,7 @@ def test_a_stem_core_has_its_sizes_and_shares_the_rest():
     assert CORES.stem.to_dict() == {
         **SHAPE, "simd": 16, **STEM, "frame_depth": 512, "layer_depth": 2, "current_width": 16,
         "leak_shifts": (0, 1, 2, 3), "deep": False, "pixels": 1, "passes": 1, "stem": None,
+        "stream_depth": 0,
     }
     assert CORES.stem.sizes == STEM
     assert [CORES.core(index) for index in range(3)] == [CORES.stem, CORES, CORES]

@@ -168,9 +168,10 @@ def fold(inputs, shift, unit, gain=formats.GAIN_ONE, **changes):
         **changes,
     )
     weights = (np.arange(inputs) % 2 == 0).reshape(1, -1, 1, 1)
-    (bias,), (threshold,) = _fold_neuron(
+    (bias,), (threshold,), slope = _fold_neuron(
         network, 1, weights, np.array([unit]), np.array([shift]), 0.0, [(gain, gain)] * network.T
     )
+    assert slope is None
     low, high = sum_range(network.layers[1], weights, network.T)
     low, high = formats.spike_current(low, bias), formats.spike_current(high, bias)
     return threshold, low, high, network.leak_shift

@@ -3,13 +3,12 @@ import torch
 
 from sw.model import SpikingNetwork
 from sw.modules import AGMM
-from sw.networks import digits
-from sw.resnet import ResNet19
+from sw.networks import digits, resnet19
 from sw.size import Size, size_report
 
 
 def test_resnet19_for_cifar100_has_the_size_of_the_paper():
-    model = ResNet19(classes=100)
+    model = SpikingNetwork(resnet19())
     size = size_report(model)
     alphas = sum(m.alpha.numel() for m in model.modules() if isinstance(m, AGMM))
     assert alphas == 16 * 2
@@ -17,15 +16,17 @@ def test_resnet19_for_cifar100_has_the_size_of_the_paper():
     assert size.parameters == 12_615_396
     assert f"{size.fp32_bytes / 1e6:.2f}" == "50.46"
     assert f"{size.packed_bytes / 1e6:.2f}" == "2.46"
-    assert size == size_report(ResNet19(classes=100, agmm=False))
-    assert size != size_report(ResNet19(classes=10, agmm=False))
+    vanilla = SpikingNetwork(resnet19().replace(neuron="vanilla"))
+    assert size == size_report(vanilla)
+    assert size != size_report(SpikingNetwork(resnet19(classes=10).replace(neuron="vanilla")))
 
 
-@pytest.mark.parametrize("agmm", [True, False])
-def test_every_parameter_of_a_small_resnet_learns(agmm):
+@pytest.mark.parametrize("neuron", ["agmm", "vanilla"])
+def test_every_parameter_of_a_small_resnet_learns(neuron):
     torch.manual_seed(0)
-    model = ResNet19(classes=10, T=2, agmm=agmm, widths=(16, 24, 32), blocks=(1, 1, 1))
-    logits = model(torch.rand(4, 3, 16, 16))
+    network = resnet19(10, widths=(16, 24, 32), blocks=(1, 1, 1), size=16).replace(neuron=neuron)
+    model = SpikingNetwork(network)
+    logits = model(torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8))
     assert logits.shape == (2, 4, 10)
     logits.square().sum().backward()
     still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
