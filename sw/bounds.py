@@ -75,6 +75,11 @@ def _signed_bits(*values):
     return max((v if v >= 0 else ~v).bit_length() + 1 for v in map(int, values))
 
 
+def _unsigned_bits(values):
+    """Bits of each of the numbers, which are not negative."""
+    return np.array([int(value).bit_length() for value in values])
+
+
 def _channel_bits(low, high):
     return np.array([_signed_bits(*pair) for pair in zip(low, high, strict=True)])
 
@@ -218,7 +223,7 @@ def _layer_bounds(network, index, data, stream):
     gains, limit, slope, after = gain_range(data.gain, data.agmm), data.threshold, nothing, None
     current = projection = nothing
     if data.slope is not None:
-        slope = np.array([int(value).bit_length() for value in data.slope])
+        slope = _unsigned_bits(data.slope)
         # The sums are multiplied as they are.
         current = _channel_bits(*current_range(layer, low, high, 0))
     low, high = current_range(layer, low, high, data.bias, data.slope)
@@ -228,16 +233,14 @@ def _layer_bounds(network, index, data, stream):
             sums, currents, stream = projection_range(data.projection, stream)
             projection = _channel_bits(*sums)
             current = np.maximum(current, _channel_bits(*currents))
-            slope = np.maximum(
-                slope, [int(value).bit_length() for value in data.projection.slope]
-            )
+            slope = np.maximum(slope, _unsigned_bits(data.projection.slope))
         shortcut = stream if isinstance(layer, ResidualConv) else None
         low, high = after = stream_range(layer, low, high, gains, shortcut)
         gains = [(formats.GAIN_ONE, formats.GAIN_ONE)] * network.T
         limit = np.full(layer.channels, formats.STREAM_THRESHOLD)
     membrane = _channel_bits(*membrane_range(low, high, gains, network.leak_shift, limit))
     current = np.maximum(current, membrane - formats.MEMBRANE_EXTRA_BITS)
-    threshold = np.array([int(value).bit_length() for value in limit])
+    threshold = _unsigned_bits(limit)
     mean = mean_scaled = factor = table = 0
     if data.agmm is not None:
         K, shift = data.agmm.offset, data.agmm.shift

@@ -1,7 +1,7 @@
 """The cycle model: how long the accelerator takes, exactly, known without running it."""
 
 from sw.formats import FACTOR_BITS, PLANES
-from sw.layers import Conv, Readout, ResidualConv, Stem, projects
+from sw.layers import Conv, Readout, ResidualConv, Stem, averages, projects
 from sw.record import record_words
 from sw.strips import strips
 
@@ -40,10 +40,15 @@ def _tiles(network, index, core):
     if isinstance(layer, Stem):
         # One strip after the other; the sums are those of all passes.
         return words, tiles * core.pixels, groups * passes, groups * passes
-    if isinstance(layer, ResidualConv) and layer.stride == 2 and not layer.projection:
+    if averages(layer):
         # Four words of the stream for each group; the last is out with the first of them.
         return words, tiles * passes, 4 * groups, 4 * groups - 3
     return words, tiles * passes, groups, groups
+
+
+def _walk(words, tiles, cycles):
+    """Of all tiles. The last does not wait for its channels: that wait is part of the drain."""
+    return (tiles - 1) * max(words, cycles) + words
 
 
 def layer_cycles(network, index, engine, exact_gain=True):
@@ -56,21 +61,17 @@ def layer_cycles(network, index, engine, exact_gain=True):
         return 0
     words, tiles, groups, last_groups = _tiles(network, index, core)
     passes = core.passes_of(network.T)
-    # The last tile does not wait for its channels: that wait is part of the drain.
-    walk = (tiles - 1) * max(words, groups) + words
     drain = _DRAIN[type(layer)] + last_groups
-    projection = 0
-    if projects(layer):
-        projection = _projection_cycles(network, index, core)
+    projection = _projection_cycles(network, index, core) if projects(layer) else 0
     drain += 3 * core.deep * (not isinstance(layer, Stem))
     if isinstance(layer, Readout):
         drain += 2
     else:
         drain += 3 + core.steps + HALO_CYCLES * (core.pixels > 1)
         drain += STREAM_CYCLES * core.has_stream
-    exact = exact_gain and core.exact_gain
-    exact = exact and network.has_agmm(index)
+    exact = exact_gain and core.exact_gain and network.has_agmm(index)
     gain = GAIN_STEP_CYCLES * core.lanes * passes if exact else 0
+    walk = _walk(words, tiles, groups)
     return record_words(core, passes) + _SETUP + gain + walk + drain + projection
 
 
@@ -78,9 +79,8 @@ def _projection_cycles(network, index, core):
     """Of the record that runs before the convolution beside it: a channel of the stream a cycle."""
     inputs, out = network.shapes[index].channels, network.shapes[index + 1]
     tiles = out.height * out.width * -(-out.channels // core.pe)
-    walk = (tiles - 1) * max(inputs, core.groups) + inputs
     drain = _DRAIN[Stem] + core.groups + 3 + core.steps + STREAM_CYCLES
-    return record_words(core) + _SETUP + walk + drain
+    return record_words(core) + _SETUP + _walk(inputs, tiles, core.groups) + drain
 
 
 def cycles_per_frame(network, engine, exact_gain=True, ahead=False):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sw import data, formats
 from sw.bounds import ExportError, check
 from sw.image import ImageError, load
-from sw.layers import Conv, Events, Pixels, Readout, ResidualConv, Stem
+from sw.layers import Conv, Events, Pixels, Readout, ResidualConv, Stem, averages
 from sw.model import CodedLayer, SpikingNetwork
 
 __all__ = ["Boundary", "IntegerNetwork", "evaluate", "float_network", "main"]
@@ -84,7 +84,7 @@ class IntegerShortcut(nn.Module):
                 formats.projected(total, torch.clamp), self.slope, self.bias
             )
             return formats.saturate(current, torch.clamp).int().unflatten(0, stream.shape[:2])
-        if self.layer.stride == 2:
+        if averages(self.layer):
             stream = formats.average(stream.unfold(3, 2, 2).unfold(4, 2, 2).sum((5, 6))).int()
         return F.pad(stream, (0, 0, 0, 0, 0, self.layer.channels - stream.shape[2]))
 
@@ -286,9 +286,7 @@ def float_network(image):
         else:
             weights = weights * 2 - 1
         _assign(module.conv, weight=weights)
-        # The variance starts at 1, to which batch norm adds eps.
-        gain = scale * (1 + module.norm.eps) ** 0.5
-        _assign(module.norm, weight=gain, bias=entry.shift)
+        _assign_norm(module.norm, scale, entry.shift)
         if entry.alpha is not None:
             _assign(module.agmm, alpha=entry.alpha)
         if entry.projection is not None:
@@ -301,9 +299,12 @@ def _restore_projection(shortcut, entry):
     conv, stride = shortcut.conv, shortcut.layer.stride
     shortcut.conv = nn.Conv2d(conv.in_channels, conv.out_channels, 1, stride, bias=False)
     _assign(shortcut.conv, weight=weights)
-    _assign(
-        shortcut.norm, weight=entry.scale * (1 + shortcut.norm.eps) ** 0.5, bias=entry.shift
-    )
+    _assign_norm(shortcut.norm, entry.scale, entry.shift)
+
+
+def _assign_norm(norm, gain, shift):
+    # The variance starts at 1, to which batch norm adds eps.
+    _assign(norm, weight=gain * (1 + norm.eps) ** 0.5, bias=shift)
 
 
 def _assign(module, **values):

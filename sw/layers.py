@@ -9,7 +9,8 @@ from math import isfinite
 
 __all__ = [
     "AveragedConv", "AveragedReadout", "Conv", "Events", "LayerError", "Network", "Pixels",
-    "Readout", "ResidualConv", "Shape", "Stem", "projects",
+    "Readout", "ResidualConv", "Shape", "Stem", "averages",
+    "projects",
 ]
 
 NEURONS = ("agmm", "vanilla", "fp")
@@ -246,6 +247,11 @@ class AveragedReadout(Readout):
 def projects(layer):
     """Whether a layer has a shortcut with weights of its own."""
     return isinstance(layer, ResidualConv) and layer.projection
+
+
+def averages(layer):
+    """Whether a layer has a shortcut of averages, of 2 x 2 squares."""
+    return isinstance(layer, ResidualConv) and layer.stride == 2 and not layer.projection
 
 
 _KINDS = {

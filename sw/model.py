@@ -17,6 +17,7 @@ from sw.layers import (
     Readout,
     ResidualConv,
     Stem,
+    averages,
 )
 from sw.modules import AGMM, LIF, BinaryConv2d, QuantConv2d, QuantLinear
 
@@ -80,7 +81,7 @@ class Shortcut(nn.Module):
         folded = stream.flatten(0, 1)
         if self.conv is not None:
             folded = self.norm(self.conv(folded))
-        elif self.layer.stride == 2:
+        elif averages(self.layer):
             folded = F.avg_pool2d(folded, 2)
         new = self.layer.channels - folded.shape[1]
         return F.pad(folded, (0, 0, 0, 0, 0, new)).unflatten(0, stream.shape[:2])

@@ -425,29 +425,32 @@ class _CoreImage:
         rows: of a strip of its input.
         """
         core = self.core
-        values = dict(
-            weight_base=self.used(Region.WEIGHTS) * 16 // self.weight_bits,
-            channel_base=self.used(Region.CHANNELS) * 8 // channel_slot_bits(core),
-        )
         if isinstance(layer, Readout):
             bits = readout_planes(data.weights, shape, rows, core)
-            words = binary_words(bits, core)
-            channels = logit_words(data.bias, bits, core, passes)
-            tiles = -(-len(bits) // core.pe)
+            return self._place(
+                binary_words(bits, core), logit_words(data.bias, bits, core, passes)
+            )
+        if isinstance(layer, Conv):
+            words = binary_words(data.weights, core)
+            negative = (~data.weights).reshape(layer.channels, -1).sum(axis=1)
+            excess = negative << formats.FRACTION
         else:
-            tiles, bias = -(-layer.channels // core.pe), data.bias
-            if isinstance(layer, Conv):
-                words = binary_words(data.weights, core)
-                negative = (~data.weights).reshape(layer.channels, -1).sum(axis=1)
-                excess = negative << formats.FRACTION
-            else:
-                taps = np.transpose(data.weights, (0, 2, 3, 1))
-                words = byte_words(taps, core, self.weight_bits)
-                excess = 0
-            channels = self._channels(bias, data.threshold, data.slope, excess)
+            taps = np.transpose(data.weights, (0, 2, 3, 1))
+            words, excess = byte_words(taps, core, self.weight_bits), 0
+        return self._place(
+            words, self._channels(data.bias, data.threshold, data.slope, excess)
+        )
+
+    def _place(self, words, channels):
+        """Appends the weights of a layer, and an entry for each channel of its tiles."""
+        values = dict(
+            weight_base=self.used(Region.WEIGHTS) * 16 // self.weight_bits,
+            channel_base=self.used(Region.CHANNELS) * 8 // channel_slot_bits(self.core),
+            tiles_last=len(channels) // self.core.pe - 1,
+        )
         self.words[Region.WEIGHTS].append(words)
         self.words[Region.CHANNELS].append(channels.ravel())
-        return values | dict(tiles_last=tiles - 1)
+        return values
 
     def _channels(self, bias, threshold, slope, excess=0):
         """Entries of channels whose currents without bias come ``excess`` too large."""
@@ -460,16 +463,8 @@ class _CoreImage:
 
     def add_projection(self, data):
         """Weights and channels of a Projection; the record's fields that place and count them."""
-        core = self.core
-        values = dict(
-            weight_base=self.used(Region.WEIGHTS) * 16 // self.weight_bits,
-            channel_base=self.used(Region.CHANNELS) * 8 // channel_slot_bits(core),
-            tiles_last=-(-len(data.bias) // core.pe) - 1,
-        )
-        words = byte_words(data.weights, core, self.weight_bits)
-        self.words[Region.WEIGHTS].append(words)
-        self.words[Region.CHANNELS].append(self._channels(data.bias, None, data.slope).ravel())
-        return values
+        words = byte_words(data.weights, self.core, self.weight_bits)
+        return self._place(words, self._channels(data.bias, None, data.slope))
 
     def add_table(self, layer, shape, table):
         """The position table of the layer that reads what the last one writes."""

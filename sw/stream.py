@@ -5,7 +5,7 @@ Words lie in the order in which channels leave the array: pixel, tile, pass, gro
 
 from sw import formats
 from sw.engine import EngineError
-from sw.layers import Conv, ResidualConv, projects
+from sw.layers import Conv, ResidualConv, averages, projects
 from sw.record import Kind
 
 __all__ = ["check_stream", "projection_fields", "stream_bases", "stream_fields"]
@@ -82,7 +82,7 @@ def stream_fields(network, index, engine, base):
     # What a projection has made already has the shape of what is written.
     before = words if layer.projection else _pixel_words(shape.channels, engine, passes)
     values |= dict(shortcut=1, shortcut_last=before - 1)
-    if layer.stride == 2 and not layer.projection:
+    if averages(layer):
         values |= dict(average=1, stream_row=shape.width * before)
     return values
 

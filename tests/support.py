@@ -8,9 +8,19 @@ from torch.nn import functional as F
 from sw.export import export
 from sw.layers import Conv, Events, Pixels, Readout, ResidualConv
 from sw.model import SpikingNetwork
+from sw.record import fields
 
 #: Share of spikes that every layer of a random network sends on, after pooling.
 FIRING_RATES = (0.1, 0.3)
+
+
+def record_fields(engine, row):
+    """Fields of a layer record by name, from its 16-bit words."""
+    bits = sum(int(word) << (16 * place) for place, word in enumerate(row))
+    return {
+        field.name: bits >> (16 * field.word + field.shift) & ((1 << field.bits) - 1)
+        for field in fields(engine)
+    }
 
 
 def random_frames(network, count, seed=0):

@@ -11,7 +11,7 @@ import torch
 from sw.bounds import position_table
 from sw.golden import IntegerNetwork, float_network, main
 from sw.image import ImageError, save
-from sw.layers import Conv, Network, Readout, Shape, Stem
+from sw.layers import Conv, Network, Readout, ResidualConv, Shape, Stem
 from sw.networks import digits
 from sw.positions import Axis
 from tests.support import random_frames, random_image, random_model
@@ -56,60 +56,93 @@ def table_sum(layer, table, spikes):
     )
 
 
-def reference(image, frame):
-    """Boundaries (spikes, means, gains) and logits of one frame, from sw.formats' rules in prose.
+def saturated(value):
+    return np.minimum(np.maximum(value, -32768), 32767)
 
-    The mean comes from the position table here, in the golden model from the sums.
+
+def around(layer, stream, projection):
+    """What is added to a step of a ResidualConv: the stream [c][y][x] before it."""
+    side = layer.stride
+    if projection is not None:
+        sums = convolve(Conv(1, 1, side), projection.weights[..., None, None], stream)
+        slope, bias = projection.slope[:, None, None], projection.bias[:, None, None]
+        return saturated((saturated(sums // 64) * slope + 1024) // 2048 + bias)
+    result = np.zeros((layer.channels, *(size // side for size in stream.shape[1:])), int)
+    for c, y, x in np.ndindex(len(stream), *result.shape[1:]):
+        square = stream[c, y * side : (y + 1) * side, x * side : (x + 1) * side]
+        result[c, y, x] = square.sum() if side == 1 else (square.sum() + 2) // 4
+    return result
+
+
+def reference(image, frame):
+    """By layer (spikes, means, gains, stream), and logits of a frame: sw.formats' rules in prose.
+
+    The mean comes from the position table here, in the golden model from the sums; which layers
+    have a stream, from the description.
     """
-    network, boundaries, signal = image.network, [], None
-    for layer, data in zip(network.layers[:-1], image.layers[:-1], strict=True):
-        outputs, means, gains = [], [], []
-        membrane = 0
+    network, found, signal, before = image.network, [], None, None
+    if network.coded:
+        levels = network.layers[0].levels
+        spikes = np.concatenate([frame > 255 * n // (levels + 1) for n in range(1, levels + 1)])
+        signal = np.stack([spikes.astype(int)] * network.T)
+        found.append((signal, None, None, None))
+    for index in range(network.coded, len(network.layers) - 1):
+        layer, data = network.layers[index], image.layers[index]
+        streamed = isinstance(layer, ResidualConv) or isinstance(
+            network.layers[index + 1], ResidualConv
+        )
+        outputs, means, gains, stream, membrane = [], [], [], [], 0
         for t in range(network.T):
-            if isinstance(layer, Stem):
+            if index == 0:
                 current = convolve(layer, data.weights, frame) // 64
             else:
                 current = 16 * convolve(layer, np.where(data.weights, 1, -1), signal[t])
+            if streamed:
+                current = (current * data.slope[:, None, None] + 1024) // 2048
             current = current + data.bias[:, None, None]
-            if data.agmm is None:
-                gain = int(data.gain[t])
-            else:
+            gain = 256 if data.agmm is not None else int(data.gain[t])
+            if data.agmm is not None:
                 mean = table_sum(layer, data.agmm.table, signal[t]) + data.agmm.offset
-                index = (mean // 2**data.agmm.shift * int(data.agmm.factor[t])) // 2**15
-                gain = sigmoid(max(-256, min(255, index)))
+                scaled = (mean // 2**data.agmm.shift * int(data.agmm.factor[t])) // 2**15
+                gain = sigmoid(max(-256, min(255, scaled)))
                 means.append(mean)
             gains.append(gain)
-            rest = membrane - membrane // 2**network.leak_shift
-            membrane = rest + (current * gain + 128) // 256
-            fired = membrane >= data.threshold[:, None, None]
+            drive, threshold = (current * gain + 128) // 256, 256
+            if streamed:
+                if isinstance(layer, ResidualConv):
+                    drive = drive + around(layer, before[t], data.projection)
+                drive = saturated(drive)
+                stream.append(drive)
+            else:
+                threshold = data.threshold[:, None, None]
+            membrane = membrane - membrane // 2**network.leak_shift + drive
+            fired = membrane >= threshold
             membrane = np.where(fired, 0, membrane)
             height, width = (side // layer.pool for side in fired.shape[1:])
             fired = fired[:, : height * layer.pool, : width * layer.pool]
             blocks = fired.reshape(layer.channels, height, layer.pool, width, layer.pool)
-            outputs.append(blocks.any((2, 4)))
-        signal = np.array(outputs)
-        boundaries.append((signal, means, gains))
-    total = signal.astype(int).reshape(network.T, -1).sum(0)
+            outputs.append(blocks.any((2, 4)).astype(int))
+        signal, before = np.array(outputs), np.array(stream) if streamed else None
+        found.append((signal, means or None, gains, before))
     readout = image.layers[-1]
     # An 8-bit weight w of the readout acts as 2w + 1, and its bias counts twice.
-    return boundaries, (2 * readout.weights.astype(int) + 1) @ total + 2 * readout.bias
+    total = signal.reshape(network.T, -1).sum(0)
+    return found, (2 * readout.weights.astype(int) + 1) @ total + 2 * readout.bias
 
 
 def differences(image, other, frames):
-    """Names of what differs between the golden model of ``image`` and the loops on ``other``."""
+    """What differs between the golden model of ``image`` and the loops on ``other``."""
     logits, boundaries = IntegerNetwork(image)(frames, record=True)
     found = set()
     for n, frame in enumerate(frames.numpy()):
         expected, scores = reference(other, frame)
         for index, (ours, theirs) in enumerate(zip(boundaries, expected, strict=True)):
-            name = image.network.layer_name(index)
-            spikes, means, gains = theirs
-            if not np.array_equal(ours.spikes[:, n].numpy(), spikes):
-                found.add(f"{name} spikes")
-            if means and ours.mean[:, n].tolist() != means:
-                found.add(f"{name} mean")
-            if ours.gain[:, n].tolist() != gains:
-                found.add(f"{name} gain")
+            for what, wanted in zip(("spikes", "mean", "gain", "stream"), theirs, strict=True):
+                got = getattr(ours, what)
+                if (got is None) != (wanted is None) or (
+                    got is not None and not np.array_equal(got[:, n].numpy(), wanted)
+                ):
+                    found.add(f"{image.network.layer_name(index)} {what}")
         if not np.array_equal(logits[n].numpy(), scores):
             found.add("logits")
     return found

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sw.engine import Engine, EngineError
-from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.program import Region, compile_program, region_words
 from sw.record import (
     EVERY_FIELD,
@@ -17,11 +16,10 @@ from sw.record import (
     record_stride,
     record_words,
 )
-from tests.support import random_image
+from tests.support import random_image, record_fields
+from tests.sw.test_program import NETWORK as TINY
 
-NETWORK = Network(
-    "tiny", Shape(3, 7, 5), [Stem(5), Conv(10, pool=2), Conv(9, kernel=1), Readout(6)], T=5
-)
+NETWORK = TINY.replace(T=5)
 #: Two steps in each of four passes; words of 32 bits.
 PASSES = Engine(
     pe=8, simd=16, lanes=2, passes=4, weight_depth=512, spike_depth=256, frame_depth=64,
@@ -51,12 +49,7 @@ def record_of(program, index):
     if engine.stem:
         region, index = (Region.PROGRAM, index - 1) if index else (Region.STEM_PROGRAM, 0)
     row = program.regions[region].reshape(-1, record_stride(engine))[index]
-    bits = int.from_bytes(row.astype("<u2").tobytes(), "little")
-    values = {
-        field.name: bits >> (16 * field.word + field.shift) & ((1 << field.bits) - 1)
-        for field in fields(engine)
-    }
-    return values, row[field_words(engine) :].tolist()
+    return record_fields(engine, row), row[field_words(engine) :].tolist()
 
 
 @pytest.mark.parametrize("engine, places, words", [

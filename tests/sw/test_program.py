@@ -21,7 +21,7 @@ from sw.record import (
     record_stride,
     record_words,
 )
-from tests.support import random_frames, random_image
+from tests.support import random_frames, random_image, record_fields
 
 NETWORK = Network(
     "tiny", Shape(3, 7, 5), [Stem(5), Conv(10, pool=2), Conv(9, kernel=1), Readout(6)], T=3
@@ -109,11 +109,7 @@ def fields_of(program, index):
     """The record of a layer, bit by bit: fields and gains."""
     core, number, regions = place_of(program, index)
     row = regions[Region.PROGRAM].reshape(-1, record_stride(core))[number]
-    bits = sum(int(word) << (16 * place) for place, word in enumerate(row))
-    values = {
-        field.name: bits >> (16 * field.word + field.shift) & ((1 << field.bits) - 1)
-        for field in fields(core)
-    }
+    values = record_fields(core, row)
     return values, row[field_words(core) : record_words(core)].view(np.int16).tolist()
 
 
