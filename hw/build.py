@@ -22,7 +22,7 @@ from hw.report import (
     resource_report,
     tool_report,
 )
-from hw.tools import BuildError, run_plan, step
+from hw.tools import BuildError, run_plan, step, write_plan
 from hw.uart import BaudError
 from sw import image as network_image
 from sw.engine import EngineError
@@ -58,9 +58,7 @@ def _place_and_route(board, clock_generator, seed, folder, quiet):
     """Builds in ``folder``; the resources and timing that were reached. Raises BuildError."""
     with step(f"{board.name}: elaboration", quiet):
         plan = prepare(board, clock_generator, seed)
-    # BuildPlan.extract would change the current directory on its way.
-    for name, content in plan.files.items():
-        Path(folder, name).write_text(content)
+    write_plan(plan, folder)
     log = Path(folder, "top.tim")
     try:
         run_plan(plan, folder, board.name, quiet)

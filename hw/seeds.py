@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,43 +15,83 @@ from hw.boards import BOARDS
 from hw.build import find_board, prepare
 from hw.clock import ClockError
 from hw.report import tool_report
-from hw.tools import BuildError, run_tool, step
+from hw.tools import BuildError, run_tool, step, write_plan
 from hw.uart import BaudError
 from sw.files import replace_file
 
 __all__ = ["RESULTS", "main", "seeds_report"]
 
 RESULTS = Path("results/seeds")
+NETLIST = "top.json"
 
 
 def _commands(plan):
     return json.loads(plan.files[f"{plan.script}.json"])["commands"]
 
 
-def seeds_report(board, count, quiet=False):
-    """Fmax in MHz with seeds 1 to ``count``, of one synthesis. Raises BuildError."""
+def _synthesise(board, plan, design, folder, quiet):
+    """Leaves the netlist of ``plan`` in ``folder``, unless it is there: no seed changes it.
+
+    What the seeds of another ``design`` have left there goes.
+    """
+    stamp = folder / "design.json"
+    if stamp.is_file() and json.loads(stamp.read_text()) == design:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_plan(plan, folder)
+    (tool, *arguments), *_ = _commands(plan)
+    with step(f"{board.name}: synthesis", quiet) as tick:
+        run_tool(tool, arguments, folder, tick)
+    replace_file(stamp, json.dumps(design))
+
+
+def _place_and_route(plan, seed, folder):
+    """Fmax in MHz of the netlist in ``folder`` with ``seed``, kept there once it is known."""
+    known = folder / f"{seed}.json"
+    if known.is_file():
+        return json.loads(known.read_text())
+    _, (tool, *arguments), *_ = _commands(plan)
+    arguments[arguments.index("--seed") + 1] = f"{seed}"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        write_plan(plan, scratch)
+        shutil.copy(folder / NETLIST, scratch)
+        run_tool(tool, arguments, scratch)
+        clocks = json.loads(Path(scratch, "top.report.json").read_text())["fmax"]
+    fmax = round(min(clock["achieved"] for clock in clocks.values()), 3)
+    replace_file(known, json.dumps(fmax))
+    return fmax
+
+
+def seeds_report(board, count, jobs=1, out=Path("build"), quiet=False):
+    """Fmax in MHz with seeds 1 to ``count``, of one synthesis, ``jobs`` at a time.
+
+    Seeds that are done stay done in ``out``: the same call goes on where one was cut off. Raises
+    BuildError.
+    """
     clock_generator = board.clock_generator(board.clock_hz)
-    reached = []
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        plan = prepare(board, clock_generator, 1)
-        for name, content in plan.files.items():
-            (folder / name).write_text(content)
-        (tool, *arguments), *_ = _commands(plan)
-        with step(f"{board.name}: synthesis", quiet) as tick:
-            run_tool(tool, arguments, folder, tick)
-        for seed in tqdm(range(1, count + 1), desc=board.name, unit="seed", disable=quiet or None):
-            _, (tool, *arguments), *_ = _commands(prepare(board, clock_generator, seed))
-            run_tool(tool, arguments, folder)
-            clocks = json.loads((folder / "top.report.json").read_text())["fmax"]
-            reached.append(round(min(clock["achieved"] for clock in clocks.values()), 3))
+    plan = prepare(board, clock_generator, 1)
+    design = {"design": plan.digest().hex(), "tools": tool_report(board.family)}
+    folder = out / f"{board.name}-seeds"
+    _synthesise(board, plan, design, folder, quiet)
+    seeds = range(1, count + 1)
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = [pool.submit(_place_and_route, plan, seed, folder) for seed in seeds]
+        try:
+            for run in tqdm(
+                as_completed(runs), board.name, count, unit="seed", disable=quiet or None
+            ):
+                run.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    reached = [run.result() for run in runs]
     return {
         "board": board.name,
         "clock_mhz": float(clock_generator.frequency_hz) / 1e6,
-        "design": plan.digest().hex(),
+        **design,
         "fmax_mhz": reached,
         "min": min(reached), "median": statistics.median(reached), "max": max(reached),
-        "tools": tool_report(board.family),
         "command": f"python -m hw.seeds {board.name} --seeds {count}",
     }
 
@@ -58,16 +100,22 @@ def main(argv=None):
     """Exit status 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m hw.seeds",
-        description=f"{__doc__} Reports go to {RESULTS}/.",
+        description=f"{__doc__} Reports go to {RESULTS}/; what was cut off"
+        " goes on when called again.",
         epilog=f"boards: {', '.join(BOARDS)}",
     )
     parser.add_argument("board", help="which board")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="default: 10")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="seeds at a time, 3 GiB each (default: 1)"
+    )
     args = parser.parse_args(argv)
     try:
         if args.seeds < 1:
             raise BuildError(f"--seeds must be at least 1, got {args.seeds}")
-        report = seeds_report(find_board(args.board), args.seeds)
+        if args.jobs < 1:
+            raise BuildError(f"--jobs must be at least 1, got {args.jobs}")
+        report = seeds_report(find_board(args.board), args.seeds, args.jobs)
         RESULTS.mkdir(parents=True, exist_ok=True)
         replace_file(RESULTS / f"{args.board}.json", json.dumps(report, indent=2) + "\n")
     except (BuildError, BaudError, ClockError, OSError) as error:

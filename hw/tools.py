@@ -8,7 +8,7 @@ import sysconfig
 import time
 from pathlib import Path
 
-__all__ = ["BuildError", "run_plan", "run_tool", "step", "tool_path"]
+__all__ = ["BuildError", "run_plan", "run_tool", "step", "tool_path", "write_plan"]
 
 #: What a tool does, for the progress lines; tools that are done at once go without.
 STEPS = {
@@ -85,6 +85,12 @@ def run_tool(tool, arguments, folder, tick=lambda: None):
             raise
     if status:
         raise BuildError(f"{tool} failed with status {status}: {_first_error(log)}")
+
+
+def write_plan(plan, folder):
+    """Writes the files of an Amaranth BuildPlan; its own extract changes the current directory."""
+    for name, content in plan.files.items():
+        Path(folder, name).write_text(content)
 
 
 def run_plan(plan, folder, title, quiet=False):

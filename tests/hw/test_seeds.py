@@ -2,11 +2,13 @@
 
 import json
 import statistics
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import hw.device
-from hw import seeds
+from hw import seeds, tools
 from hw.boards import BOARDS
 from hw.build import build
 from sw import image
@@ -16,14 +18,28 @@ from tests.hw.test_build import MODEL, Echo
 @pytest.fixture
 def results(monkeypatch, tmp_path):
     monkeypatch.setattr(hw.device, "Accelerator", Echo)
-    monkeypatch.setattr(seeds, "RESULTS", tmp_path / "seeds")
-    return tmp_path / "seeds"
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results" / "seeds"
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The tools that were run, and with which seed."""
+    runs = []
+
+    def run_tool(tool, arguments, *rest):
+        seed = arguments[arguments.index("--seed") + 1] if "--seed" in arguments else None
+        runs.append((tool, seed))
+        tools.run_tool(tool, arguments, *rest)
+
+    monkeypatch.setattr(seeds, "run_tool", run_tool)
+    return runs
 
 
 def test_every_seed_is_that_of_a_build(results, tmp_path, capsys):
-    assert seeds.main(["icebreaker", "--seeds", "3"]) == 0
+    assert seeds.main(["icebreaker", "--seeds", "3", "--jobs", "2"]) == 0
     report = json.loads((results / "icebreaker.json").read_text())
-    board, model = BOARDS["icebreaker"], image.load(MODEL)
+    board, model = BOARDS["icebreaker"], image.load(Path(__file__).parents[2] / MODEL)
     builds = [
         build(board, model, seed=seed, out=tmp_path / f"{seed}", quiet=True) for seed in (1, 2, 3)
     ]
@@ -37,9 +53,46 @@ def test_every_seed_is_that_of_a_build(results, tmp_path, capsys):
     assert "(min, median, max of 3 seeds)" in capsys.readouterr().out
 
 
+def test_seeds_that_are_done_stay_done(results, runs, monkeypatch):
+    board, ice40 = BOARDS["icebreaker"], "nextpnr-ice40"
+    seeds.seeds_report(board, 1, quiet=True)
+    assert runs == [("yosys", None), (ice40, "1")]
+    first = seeds.seeds_report(board, 2, quiet=True)
+    assert runs[2:] == [(ice40, "2")]
+
+    # Another design, and other tools, start anew: whichever board of the name left the folder.
+    other = replace(board, nextpnr_opts="--no-tmdriv")
+    second = seeds.seeds_report(other, 2, quiet=True)
+    assert runs[3:] == [("yosys", None), (ice40, "1"), (ice40, "2")]
+    assert second["design"] != first["design"] and second["fmax_mhz"] != first["fmax_mhz"]
+    monkeypatch.setattr(seeds, "tool_report", lambda family: {"nextpnr": "0"})
+    assert seeds.seeds_report(other, 1, quiet=True)["fmax_mhz"] == second["fmax_mhz"][:1]
+    assert runs[6:] == [("yosys", None), (ice40, "1")]
+
+
+def test_what_was_cut_off_goes_on(results, runs, monkeypatch):
+    run_tool = seeds.run_tool
+
+    def cut_off(tool, arguments, *rest):
+        if "2" in arguments:
+            raise KeyboardInterrupt
+        run_tool(tool, arguments, *rest)
+
+    monkeypatch.setattr(seeds, "run_tool", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        seeds.main(["icebreaker", "--seeds", "3"])
+    assert not results.exists()
+    monkeypatch.setattr(seeds, "run_tool", run_tool)
+    del runs[:]
+    assert seeds.main(["icebreaker", "--seeds", "2"]) == 0
+    assert runs == [("nextpnr-ice40", "2")]
+    assert not [path for path in Path("build/icebreaker-seeds").iterdir() if path.is_dir()]
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["nosuch"], "error: unknown board 'nosuch': one of"),
     (["icebreaker", "--seeds", "0"], "error: --seeds must be at least 1, got 0"),
+    (["icebreaker", "--jobs", "0"], "error: --jobs must be at least 1, got 0"),
 ])
 def test_bad_input_is_one_line(results, capsys, arguments, message):
     assert seeds.main(arguments) == 2
