@@ -4,6 +4,7 @@ import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +71,40 @@ def test_seeds_that_are_done_stay_done(results, runs, monkeypatch):
     assert runs[6:] == [("yosys", None), (ice40, "1")]
 
 
+def test_a_seed_that_takes_too_long_is_not_waited_for(results, runs, monkeypatch, capsys):
+    run_tool, clock = seeds.run_tool, [0]
+
+    def an_hour(tool, arguments, folder, tick):
+        clock[0] += 3600 * ("2" in arguments)
+        tick()
+        run_tool(tool, arguments, folder)
+
+    monkeypatch.setattr(seeds, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(seeds, "run_tool", an_hour)
+    assert seeds.main(["icebreaker", "--seeds", "3", "--minutes", "59"]) == 0
+    assert "max of 3 seeds, 1 of them not routed)" in capsys.readouterr().out
+    report = json.loads((results / "icebreaker.json").read_text())
+    first, second, third = report["fmax_mhz"]
+    assert second is None and report["command"].endswith("--seeds 3 --minutes 59")
+    assert [report[name] for name in ("min", "median", "max")] == [
+        min(first, third), (first + third) / 2, max(first, third)
+    ]
+    # Tried again only if it gets more time.
+    board = BOARDS["icebreaker"]
+    del runs[:]
+    assert seeds.seeds_report(board, 3, minutes=59, quiet=True) == report and runs == []
+    again = seeds.seeds_report(board, 3, minutes=61, quiet=True)["fmax_mhz"]
+    assert again[::2] == [first, third] and again[1] and runs == [("nextpnr-ice40", "2")]
+
+
+def test_no_seed_at_all_is_one_line(results, monkeypatch, capsys):
+    monkeypatch.setattr(seeds, "_place_and_route", lambda *arguments: None)
+    assert seeds.main(["icebreaker", "--seeds", "2"]) == 2
+    error = capsys.readouterr().err.strip().split("\n")[-1]
+    assert error == "error: icebreaker: none of 2 seeds is routed in 120 minutes"
+    assert not results.exists()
+
+
 def test_what_was_cut_off_goes_on(results, runs, monkeypatch):
     run_tool = seeds.run_tool
 
@@ -93,6 +128,7 @@ def test_what_was_cut_off_goes_on(results, runs, monkeypatch):
     (["nosuch"], "error: unknown board 'nosuch': one of"),
     (["icebreaker", "--seeds", "0"], "error: --seeds must be at least 1, got 0"),
     (["icebreaker", "--jobs", "0"], "error: --jobs must be at least 1, got 0"),
+    (["icebreaker", "--minutes", "0"], "error: --minutes must be at least 1, got 0"),
 ])
 def test_bad_input_is_one_line(results, capsys, arguments, message):
     assert seeds.main(arguments) == 2
