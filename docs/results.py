@@ -19,7 +19,6 @@ COLUMNS = (
     "DSP", "fmax", "clock", "cycles a frame", "array in use", "frames/s",
 )
 SEED_COLUMNS = ("board", "clock", "seeds", "lowest fmax", "median", "highest")
-LAYER_COLUMNS = ("layer", "MACs a frame", "cycles", "array in use")
 
 
 def _load(folder):
@@ -57,12 +56,13 @@ def _row(report):
     )
 
 
-def _layer_row(layer):
-    share = layer["utilisation"]
-    return (
-        layer["name"], f"{layer['macs']:,}", f"{layer['cycles']:,}",
-        "other core" if share is None else f"{share:.1%}",
-    )
+def _layer_row(layers):
+    """Of one layer, from the reports of several boards: its cycles and utilisation on each."""
+    cells = [layers[0]["name"], f"{layers[0]['macs']:,}"]
+    for layer in layers:
+        share = layer["utilisation"]
+        cells += [f"{layer['cycles']:,}", "other core" if share is None else f"{share:.1%}"]
+    return cells
 
 
 def render(text, reports):
@@ -71,8 +71,11 @@ def render(text, reports):
 
 
 def _seed_row(report):
+    seeds = report["fmax_mhz"]
+    missing = seeds.count(None)
     return (
-        report["board"], f"{report['clock_mhz']:g} MHz", f"{len(report['fmax_mhz'])}",
+        report["board"], f"{report['clock_mhz']:g} MHz",
+        f"{len(seeds)}, {missing} not routed" if missing else f"{len(seeds)}",
         *(f"{report[name]:.1f} MHz" for name in ("min", "median", "max")),
     )
 
@@ -83,9 +86,16 @@ def render_seeds(text, reports):
 
 
 def render_layers(text, reports):
-    """architecture.md with the layers of the CNV shape as they should be."""
-    report = next(report for report in reports if report["model"] == "cnv")
-    return replace_table(text, LAYER_COLUMNS, map(_layer_row, report["layers"]))
+    """architecture.md with the layers of the CNV shape as they should be.
+
+    Its header names the boards, which are those with a report: ValueError if it names others.
+    """
+    builds = [report for report in reports if report["model"] == "cnv"]
+    columns = ["layer", "MACs a frame"]
+    for report in builds:
+        columns += [f"cycles on {report['board']}", "array in use"]
+    layers = zip(*(report["layers"] for report in builds), strict=True)
+    return replace_table(text, columns, map(_layer_row, layers))
 
 
 if __name__ == "__main__":

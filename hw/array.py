@@ -25,7 +25,7 @@ class Array(wiring.Component):
     valid, first, last : a cycle of work, and whether it opens or closes a tile.
     active : with strips, those that take part; ``first`` may come once for each of them.
     slow : with a residual stream, whether a group leaves every fourth cycle only.
-    spikes, weights : operands of that cycle.
+    spikes, weights : operands of that cycle; ``deep``, the weights come a cycle later.
     out_valid, out : agreement counts of the next output channels, all lanes, channel 0 first.
         Modulo 2**width: the current they make is proven at export to fit its own width.
     """
@@ -77,8 +77,8 @@ class Array(wiring.Component):
         )
         spikes, weights = self.spikes, self.weights
         if self.deep:
-            spikes, weights = (Signal.like(word, reset_less=True) for word in (spikes, weights))
-            m.d.sync += [spikes.eq(self.spikes), weights.eq(self.weights)]
+            spikes = Signal.like(self.spikes, reset_less=True)
+            m.d.sync += spikes.eq(self.spikes)
         # As late as the counts.
         flags = Signal(data.StructLayout({
             "valid": 1, "first": 1, "last": 1,

@@ -23,14 +23,16 @@ NETWORKS = {
     "icebreaker": ("fashion-mnist", "fashion-mnist-fast"),
     "icebreaker-t1": ("tinbinn",),
     "ulx3s-85f": ("cnv", "fashion-mnist"),
+    "ulx3s-85f-wide": ("cnv", "fashion-mnist"),
     "ulx3s-85f-residual": ("resnet20",),
 }
 RESULTS = Path("results/builds")
 
 
-def bench(name, results=RESULTS, out=Path("build"), seed=1):
+def bench(name, results=RESULTS, out=Path("build"), seed=None):
     """Builds a board; writes and returns the report of each of its networks."""
     board, reports = BOARDS[name], []
+    seed = board.seed if seed is None else seed
     for network in NETWORKS[name]:
         model = image.load(f"models/{network}.bsnn")
         if not reports:
@@ -50,7 +52,7 @@ def main(argv=None):
     )
     add = parser.add_argument
     add("boards", nargs="*", metavar="BOARD", help=f"default: {', '.join(NETWORKS)}")
-    add("--seed", type=int, default=1, help="of placement (default: 1)")
+    add("--seed", type=int, help="of placement (default: the board's)")
     add("--json", action="store_true", help="end with the reports, in one line")
     args = parser.parse_args(argv)
     reports = []

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hw.boards import BOARDS, IGNORE_COLLISIONS, Top
+from hw.boards import BOARDS, Top
 from hw.clock import ClockError
 from hw.report import (
     check_resources,
@@ -46,7 +46,7 @@ def prepare(board, clock_generator, seed):
     return board.platform().prepare(
         Top(board, clock_generator),
         emit_src=False,
-        script_after_read=IGNORE_COLLISIONS,
+        script_after_read=board.script,
         synth_opts=board.synth_opts,
         # A missed clock is ours to report, in words that say what to do.
         nextpnr_opts=f"--seed {seed} --report top.report.json --timing-allow-fail"
@@ -102,13 +102,14 @@ def _replacing(target):
     shutil.rmtree(failed, ignore_errors=True)
 
 
-def build(board, image, *, clock_hz=None, seed=1, out=Path("build"), command="", quiet=False):
+def build(board, image, *, clock_hz=None, seed=None, out=Path("build"), command="", quiet=False):
     """Builds ``out/<board>/`` with top.bin or top.bit, logs and report.json; returns the report.
 
     Raises BuildError, ClockError, BaudError or EngineError; then ``out/<board>/`` is untouched.
     """
     engine = board.engine
     compile_program(image, engine)
+    seed = board.seed if seed is None else seed
     clock_generator = board.clock_generator(clock_hz or board.clock_hz)
     frequency = clock_generator.frequency_hz
     with _replacing(Path(out, board.name)) as folder:
@@ -149,7 +150,7 @@ def parse(argv=None):
     add("--model", type=Path, default=DEFAULT_MODEL, metavar="FILE",
         help=f"network image of the report (default: {DEFAULT_MODEL})")
     add("--clock", type=_megahertz, metavar="MHZ", help="of the design (default: the board's)")
-    add("--seed", type=int, default=1, help="of placement (default: 1)")
+    add("--seed", type=int, help="of placement (default: the board's)")
     add("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
     add("--json", action="store_true", help="end with the report on stdout, in one line")
     return parser.parse_args(argv)

@@ -112,9 +112,11 @@ class Core(wiring.Component):
             self.spike_enable.eq(sequencer.valid & on_spikes),
             self.frame_address.eq(sequencer.element >> 1),
             self.frame_enable.eq(sequencer.valid & sequencer.inside),
-            weights.address.eq(sequencer.weight),
-            weights.enable.eq(sequencer.valid),
         ]
+        # A deep engine reads weights a cycle later, when they are due: far more of them than of
+        # spikes would have to wait in registers.
+        domain = m.d.sync if engine.deep else m.d.comb
+        domain += [weights.address.eq(sequencer.weight), weights.enable.eq(sequencer.valid)]
         valid, first, last, inside, odd = (
             Signal(name=name) for name in ("valid", "first", "last", "inside", "odd")
         )
@@ -160,10 +162,15 @@ class Core(wiring.Component):
             macs = []
             for lane, operand in enumerate(operands):
                 m.submodules[f"mac{lane or ''}"] = mac = Mac(
-                    engine.pe, engine.units, engine.current_width, engine.passes, engine.has_stream
+                    engine.pe, engine.units, engine.current_width, engine.passes,
+                    engine.has_stream, engine.deep,
                 )
                 if engine.passes > 1:
                     m.d.comb += mac.first_pass.eq(layer.first_pass)
+                    if engine.has_stream:
+                        # A tile is of one pass, not of all.
+                        with m.If(projects):
+                            m.d.comb += mac.first_pass.eq(engine.passes - 1)
                 m.d.comb += [
                     mac.valid.eq(valid & on_bytes),
                     mac.first.eq(first), mac.last.eq(last),

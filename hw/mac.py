@@ -19,7 +19,7 @@ class Mac(wiring.Component):
     Members
     -------
     valid, first, last : a cycle of work, and whether it opens or closes a tile.
-    operand : pixel. weights : ``pe`` signed bytes.
+    operand : pixel. weights : ``pe`` signed bytes, with ``deep`` a cycle later.
     out_valid, out : currents before the bias, ``width`` bits, of the next ``units`` output
         channels, channel 0 first. Modulo 2**width: with the bias they are proven to fit.
     first_pass : if there are ``passes``; the channels of a tile come in each of them.
@@ -28,9 +28,9 @@ class Mac(wiring.Component):
     #: From the last cycle of a tile to its first channels.
     latency = 4
 
-    def __init__(self, pe, units, width, passes=1, of_stream=False):
+    def __init__(self, pe, units, width, passes=1, of_stream=False, deep=False):
         self.pe, self.units, self.groups, self.passes = pe, units, pe // units, passes
-        self.of_stream = of_stream
+        self.of_stream, self.deep = of_stream, deep
         self.width = PROJECTION_BITS - STEM_SHIFT if of_stream else width
         super().__init__({
             "valid": In(1),
@@ -73,13 +73,16 @@ class Mac(wiring.Component):
         ]
         accumulators = []
         for p in range(self.pe):
-            weight = Signal(signed(8), reset_less=True, name=f"weight{p}")
+            weight = self.weights[p]
+            if not self.deep:
+                weight = Signal(signed(8), reset_less=True, name=f"weight{p}")
+                m.d.sync += weight.eq(self.weights[p])
             product = Signal(signed(len(operand) + 8), reset_less=True, name=f"product{p}")
             accumulator = Signal(
                 signed(self.width + STEM_SHIFT), reset_less=True, name=f"accumulator{p}"
             )
             accumulators.append(accumulator)
-            m.d.sync += [weight.eq(self.weights[p]), product.eq(operand * weight)]
+            m.d.sync += product.eq(operand * weight)
             if has_carry_cells(platform):
                 following = accumulate(m, accumulator, product, flags_q.first)
             else:

@@ -12,7 +12,6 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from hw.accelerator import Accelerator
-from hw.boards import IGNORE_COLLISIONS
 from hw.tools import BuildError, run_tool, step
 
 __all__ = ["accelerator_netlist", "netlist_digest"]
@@ -32,7 +31,7 @@ CELL_OPTIONS = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
 def _script(board):
     return "\n".join((
         "read_rtlil accelerator.il",
-        IGNORE_COLLISIONS,
+        board.script,
         f"synth_ice40 {board.synth_opts} -top accelerator",
         "techmap -map look_up_table.v",
         "clean",

@@ -20,13 +20,14 @@ class Sequencer(wiring.Component):
     """Issues one operand a cycle.
 
     The order: output pixel, tile of pe output channels, strip of the frame (of a stem, if there are
-    strips), pixel of the pooling window, pass (of a convolution, if there are several), kernel row,
-    kernel column, input word. A readout's tile has its words once for each pass and strip; a stem
-    runs once for all passes.
+    strips), pixel of the pooling window, pass (if there are several, of a convolution or a
+    projection), kernel row, kernel column, input word. A readout's tile has its words once for each
+    pass and strip; a stem runs once for all passes.
 
     Along a kernel row the elements are contiguous in the spike memory, so an address moves by one;
-    all other moves are constants of the record, added to a register: there is no multiplier. The
-    weights of a tile are contiguous and start over for every pixel.
+    all other moves are constants of the record, added to a register: there is no multiplier. (The
+    channels of a stream are contiguous in a tile and pass; the sequencer steps over the other
+    passes.) The weights of a tile are contiguous and start over for every pixel.
 
     Members
     -------
@@ -103,6 +104,10 @@ class Sequencer(wiring.Component):
         if passes:
             pass_number, pass_end, last_pass = Signal(range(engine.passes)), Signal(), Signal()
             m.d.comb += last_pass.eq(pass_number == engine.passes - 1)
+            # A tile in each pass. A stem has the same sums in all, a readout adds them up.
+            in_turns = layer.kind == Kind.CONV
+            if engine.has_stream:
+                in_turns |= layer.kind == Kind.PROJECTION
         turns = [*([last_strip] if strips else []), *([last_pass] if passes else [])]
         if turns:
             last_turn = reduce(and_, turns)
@@ -113,7 +118,7 @@ class Sequencer(wiring.Component):
         # least pe / units >= 4 cycles later: time for registers, off the longest path.
         last = 1
         for name, end, condition in (
-            *([("pass", pass_end, (layer.kind != Kind.CONV) | last_pass)] if passes else []),
+            *([("pass", pass_end, ~in_turns | last_pass)] if passes else []),
             ("window", window_end, ~layer.pool | (sub == 3)),
             *([("strip", strip_end, ~is_stem | last_strip)] if strips else []),
             ("pixel", pixel_end, tile == layer.tiles_last),
@@ -198,9 +203,17 @@ class Sequencer(wiring.Component):
             self.last_element.eq(tile_end),
         ]
 
+        next_element = element + 1
+        if passes and engine.has_stream:
+            # Past the other passes of a tile, to the channels of the next.
+            tile_bits = engine.pe.bit_length() - 1
+            others = (engine.passes - 1 - layer.first_pass) << tile_bits
+            jumps = (layer.kind == Kind.PROJECTION) & depth[:tile_bits].all()
+            next_element += Mux(jumps, others, 0)
+
         def advance():
             m.d.sync += [
-                depth.eq(depth + 1), element.eq(element + 1), weight.eq(weight + 1), fresh.eq(0),
+                depth.eq(depth + 1), element.eq(next_element), weight.eq(weight + 1), fresh.eq(0),
             ]
             with m.If(depth_end):
                 m.d.sync += [depth.eq(0), kx.eq(kx + 1), tap_x.eq(tap_x + 1)]

@@ -78,9 +78,10 @@ def layer_cycles(network, index, engine, exact_gain=True):
 def _projection_cycles(network, index, core):
     """Of the record that runs before the convolution beside it: a channel of the stream a cycle."""
     inputs, out = network.shapes[index].channels, network.shapes[index + 1]
-    tiles = out.height * out.width * -(-out.channels // core.pe)
+    passes = core.passes_of(network.T)
+    tiles = passes * out.height * out.width * -(-out.channels // core.pe)
     drain = _DRAIN[Stem] + core.groups + 3 + core.steps + STREAM_CYCLES
-    return record_words(core) + _SETUP + _walk(inputs, tiles, core.groups) + drain
+    return record_words(core, passes) + _SETUP + _walk(inputs, tiles, core.groups) + drain
 
 
 def cycles_per_frame(network, engine, exact_gain=True, ahead=False):

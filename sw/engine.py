@@ -44,8 +44,8 @@ class Engine:
     leak_shifts: leaks of the membrane that are built in; 1 alone (tau = 0.5) costs least.
     stream_depth: words of units * lanes * 16 bits of the residual stream: what networks with
     shortcuts need. 0: none. It rules out strips and a stem core, and takes currents of 16 bits.
-    deep: registers behind the array's memories and inside its popcounts, for faster clocks:
-    three cycles more a layer, but not for a stem.
+    deep: registers in front of the array and inside its popcounts, for faster clocks: three cycles
+    more a layer, but not for a stem.
     stem: folding and memories of a second core for the stem, which works a frame ahead while the
     other layers run; it shares all but pe, units and its memory depths with this one, and its
     weights have 8 * pe bits. Without it, the stem runs like the other layers.
@@ -89,7 +89,7 @@ class Engine:
 
     def stem_core(self, **sizes):
         """This engine as the core of a stem, with other ``sizes``."""
-        return replace(self, **sizes, layer_depth=2, deep=False, stem=None)
+        return replace(self, **sizes, layer_depth=2, stem=None)
 
     def core(self, index):
         """The folding that layer ``index`` of a network runs on."""
@@ -209,6 +209,13 @@ ENGINES = {
         _ECP5_85F,
         stem=_ECP5_85F.stem_core(
             pe=32, units=1, weight_depth=128, channel_depth=64, mean_depth=2048
+        ),
+    ),
+    # Twice the output channels at once, and a stem core that keeps up.
+    "ulx3s-85f-wide": replace(
+        _ECP5_85F, pe=32, weight_depth=1024,
+        stem=_ECP5_85F.stem_core(
+            pe=64, units=2, weight_depth=64, channel_depth=64, mean_depth=2048
         ),
     ),
     # Room for the stream of 16 channels of 32 x 32 pixels, and a readout of 64 x 8 x 8 spikes.

@@ -556,9 +556,10 @@ def compile_program(image, engine):
                 gains[step // engine.steps, :, step % engine.steps] = word
         if projects(layer):
             projection = projection_fields(
-                layer, shape, out, engine, bases[index], bases[index - 1]
+                layer, shape, out, engine, bases[index], bases[index - 1], passes
             ) | core.add_projection(data.projection)
-            core.records.append((projection, np.full(engine.lanes, formats.GAIN_ONE, np.int64)))
+            ones = np.full(passes * engine.lanes, formats.GAIN_ONE, np.int64)
+            core.records.append((projection, ones))
         core.records.append((values, gains.ravel()))
         before = core
 

@@ -44,7 +44,7 @@ def _pack(**widths):
 
 
 #: Counts are stored as the last index (count - 1). An element is a byte of the frame for the stem,
-#: else a spike word.
+#: a channel of the stream for a projection, else a spike word.
 _LAYER = dict(
     kind=2,
     leak_shift=2,
@@ -112,8 +112,8 @@ _STREAM = dict(
 #: Of an engine with several passes.
 _PASSES = dict(
     first_pass=4,  # the last pass is number passes - 1, however many there are
-    in_plane=16,  # spike words from a pass to the next, of the input
-    out_plane=16,  # and of the output
+    in_plane=16,  # elements from a pass to the next, of the input
+    out_plane=16,  # and spike words of the output
 )
 
 

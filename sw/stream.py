@@ -55,17 +55,18 @@ def check_stream(network, engine):
             continue
         if not engine.has_stream:
             raise EngineError(f"{network.name} does not fit: the engine is built without shortcuts")
-        name = network.layer_name(index)
-        if projects(layer) and engine.passes_of(network.T) > 1:
+        # The record's step from pass to pass is as wide as an address of the spike memory.
+        if projects(layer) and engine.passes_of(network.T) > 1 and engine.pe >= engine.spike_depth:
             raise EngineError(
-                f"{network.name} does not fit: {name} has a projection, which runs in one pass, of"
-                f" {engine.steps} time steps"
+                f"{network.name} does not fit: {network.layer_name(index)} projects in several"
+                f" passes, which takes more than {engine.pe} spike words, the engine has"
+                f" {engine.spike_depth}"
             )
         # The counts are multiplied as they are, and must not wrap.
         most = (1 << (engine.current_width - formats.FRACTION)) - 1
         if isinstance(layer, Conv) and layer.fan_in(shape) > most:
             raise EngineError(
-                f"{network.name} does not fit: {name} beside a shortcut sums"
+                f"{network.name} does not fit: {network.layer_name(index)} beside a shortcut sums"
                 f" {layer.fan_in(shape)} inputs, the engine counts to {most}"
             )
 
@@ -87,19 +88,19 @@ def stream_fields(network, index, engine, base):
     return values
 
 
-def projection_fields(layer, shape, out, engine, base, before):
+def projection_fields(layer, shape, out, engine, base, before, passes):
     """The record of a projection from the stream at ``before`` to that at ``base``.
 
-    Its elements are channels of the stream.
+    Its elements are channels of the stream: those of a tile in one pass, then in the next.
     """
-    pixel = engine.units * _pixel_words(shape.channels, engine, 1)
+    pixel = engine.units * _pixel_words(shape.channels, engine, passes)
     return dict(
         kind=Kind.PROJECTION, channels=layer.channels, streamed=1,
-        stream_last=_pixel_words(layer.channels, engine, 1) - 1, stream_out=base,
+        stream_last=_pixel_words(layer.channels, engine, passes) - 1, stream_out=base,
         kernel_last=0, depth_last=shape.channels - 1, stride=layer.stride, padding=0, row_jump=0,
-        in_height=shape.height, in_width=shape.width,
+        in_height=shape.height, in_width=shape.width, in_plane=engine.pe,
         start=before * engine.units, x_step=layer.stride * pixel,
         y_step=layer.stride * shape.width * pixel,
         out_height_last=out.height - 1, out_width_last=out.width - 1,
-        first_pass=engine.passes - 1,
+        first_pass=engine.passes - passes,
     )

@@ -263,6 +263,8 @@ def test_seeds_table_is_that_of_the_runs():
     assert len(reports) and results.render_seeds(README, reports) == README
     for key in ("min", "median", "max"):
         assert results.render_seeds(README, [{**reports[0], key: 1}, *reports[1:]]) != README
+    some = {**reports[0], "fmax_mhz": [30.0, None, 31.0]}
+    assert "| 3, 1 not routed |" in results.render_seeds(README, [some, *reports[1:]])
 
 
 def test_results_table_is_that_of_the_builds():
@@ -272,9 +274,11 @@ def test_results_table_is_that_of_the_builds():
     for key in ("lut4", "frames_per_s"):
         assert results.render(README, [{**reports[0], key: 1}, *reports[1:]]) != README
     assert results.render_layers(ARCHITECTURE, reports) == ARCHITECTURE
-    (cnv,) = (report for report in reports if report["model"] == "cnv")
-    other = {**cnv, "layers": cnv["layers"][1:]}
-    assert results.render_layers(ARCHITECTURE, [other]) != ARCHITECTURE
+    shapes = [report for report in reports if report["model"] == "cnv"]
+    others = [{**report, "layers": report["layers"][1:]} for report in shapes]
+    assert results.render_layers(ARCHITECTURE, others) != ARCHITECTURE
+    swapped = [{**a, "board": b["board"]} for a, b in zip(shapes, shapes[::-1], strict=True)]
+    assert results.render_layers(ARCHITECTURE, swapped[::-1]) != ARCHITECTURE
 
 
 def shown(engine):

@@ -32,9 +32,10 @@ FOUR_STRIPS = replace(FOURS, pixels=4)
 SINGLE_STEPS = replace(SMALL, pixels=4)
 
 #: Two cores: that of the stem has another folding and other memories.
+_DEEP_PAIRS = replace(PAIRS, deep=True)
 TWO = replace(
-    PAIRS, deep=True,
-    stem=PAIRS.stem_core(pe=4, units=1, weight_depth=64, channel_depth=32, mean_depth=256),
+    _DEEP_PAIRS,
+    stem=_DEEP_PAIRS.stem_core(pe=4, units=1, weight_depth=64, channel_depth=32, mean_depth=256),
 )
 
 #: For more time steps than lanes.
@@ -44,7 +45,7 @@ PAIRS_IN_PASSES = replace(PAIRS, passes=2)
 STRIPS_IN_PASSES = replace(STRIPS, passes=4)
 FOUR_STRIPS_IN_PASSES = replace(FOUR_STRIPS, passes=2)
 TWO_IN_PASSES = replace(
-    TWO, passes=4, stem=replace(PAIRS, passes=4).stem_core(**TWO.stem.sizes)
+    TWO, passes=4, stem=replace(_DEEP_PAIRS, passes=4).stem_core(**TWO.stem.sizes)
 )
 
 
@@ -133,6 +134,12 @@ def tiles_with_gaps(tiles, apart, willing, after, seed=0):
     for _ in range(after):
         wait()
     return stimulus, lasts
+
+
+def a_cycle_late(stimulus, name):
+    """``stimulus`` with the operands ``name`` a cycle later than the others."""
+    values = [stimulus[-1][name], *(row[name] for row in stimulus[:-1])]
+    return [{**row, name: value} for row, value in zip(stimulus, values, strict=True)]
 
 
 def arrivals(rows):

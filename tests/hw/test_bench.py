@@ -39,6 +39,13 @@ def test_a_board_is_built_once_for_all_its_networks(board, builds, tmp_path):
         assert report["lut4"] == 1
 
 
+def test_a_board_has_a_seed_of_its_own(builds, tmp_path):
+    for name, seed in (("ulx3s-85f", 1), ("ulx3s-85f-wide", 2)):
+        assert BOARDS[name].seed == seed
+        bench.bench(name, tmp_path)
+        assert builds[-1][2] == f"python -m hw.bench {name} --seed {seed}"
+
+
 def test_utilisation_is_of_the_array(builds, tmp_path):
     one, two = (bench.bench(board, tmp_path)[0] for board in ("icebreaker", "ulx3s-85f"))
     # The icebreaker's stem keeps its array waiting, that of the ulx3s-85f has a core of its own.

@@ -127,6 +127,15 @@ def test_tiny_design_becomes_a_bitstream(name, echo, tmp_path, capsys):
     assert report["command"].endswith("--seed 3 --json")
 
 
+def test_a_board_has_a_seed_of_its_own(echo, tmp_path):
+    board, image = BOARDS["icebreaker"], network_image.load(MODEL)
+    seeds = [
+        hw.build.build(board, image, seed=seed, out=tmp_path, quiet=True)["seed"]
+        for board, seed in ((board, None), (replace(board, seed=5), None), (board, 2))
+    ]
+    assert seeds == [1, 5, 2]
+
+
 def test_plan_is_the_same_in_every_process(tmp_path):
     """Of the real accelerator, with Python's hashes seeded differently."""
     program = (

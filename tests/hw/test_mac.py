@@ -9,6 +9,7 @@ from hw.mac import Mac
 from sw.formats import ACCUMULATOR_BITS, PROJECTION_BITS, STEM_SHIFT, STREAM_BITS
 from tests.hw.support import (
     FLOWS,
+    a_cycle_late,
     arrivals,
     difference,
     in_groups,
@@ -39,6 +40,8 @@ def run(dut, tiles, willing, passes=1):
     words = [[dict(operand=o, weights=w) for o, w in tile] for tile in tiles]
     groups = dut.groups * passes
     stimulus, lasts = tiles_with_gaps(words, groups, willing, dut.latency + groups + 3)
+    if dut.deep:
+        stimulus = a_cycle_late(stimulus, "weights")
     if dut.passes > 1:
         stimulus[0] = {**stimulus[0], "first_pass": dut.passes - passes}
     return lasts, one_by_one(arrivals(play(dut, stimulus, ["out_valid", "out"])))
@@ -54,9 +57,11 @@ def expected(dut, tiles, lasts, passes=1):
 
 @with_and_without_gaps
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-@pytest.mark.parametrize("pe, units", [(4, 1), (8, 1), (8, 2), (16, 4)])
-def test_equals_its_model_at_its_latency(pe, units, width, willing):
-    dut = Mac(pe, units, width)
+@pytest.mark.parametrize("pe, units, deep", [
+    (4, 1, False), (8, 1, False), (8, 2, False), (16, 4, False), (8, 2, True),
+])
+def test_equals_its_model_at_its_latency(pe, units, deep, width, willing):
+    dut = Mac(pe, units, width, deep=deep)
     assert dut.latency == 4
     tiles = random_tiles(pe, [9, 10, 1, 2, 3, pe, 30, 1, 1])
     lasts, got = run(dut, tiles, willing)

@@ -222,9 +222,9 @@ ENGINE = Engine(
     frame_depth=50, layer_depth=4,
 )
 #: Memories of as many depths.
+_DEEP = replace(ENGINE, spike_depth=128, deep=True)
 TWO = replace(
-    ENGINE, spike_depth=128, layer_depth=3, deep=True,
-    stem=replace(ENGINE, spike_depth=128).stem_core(
+    _DEEP, layer_depth=3, stem=_DEEP.stem_core(
         pe=4, units=1, weight_depth=40, channel_depth=20, mean_depth=300
     ),
 )

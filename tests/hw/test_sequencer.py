@@ -20,7 +20,7 @@ from sw.cycles import GAIN_STEP_CYCLES, layer_cycles
 from sw.engine import Engine
 from sw.layers import Conv, Network, Readout, ResidualConv, Shape, Stem
 from sw.program import Region, compile_program
-from sw.record import field_bits, field_words, record_stride
+from sw.record import Kind, field_bits, field_words, record_stride
 from sw.strips import strips
 from tests.hw.support import (
     DEPTHS,
@@ -99,7 +99,7 @@ RESIDUAL_NETWORKS = [
             T=1, neuron="vanilla"),
 ]
 STREAM, STREAM_IN_PASSES = (
-    replace(engine, spike_depth=2048, mean_depth=1024, stream_depth=2048)
+    replace(engine, spike_depth=2048, mean_depth=1024, stream_depth=4096)
     for engine in (PAIRS, PASSES)
 )
 
@@ -327,6 +327,63 @@ def test_shortcuts(network, engine):
     network = network.replace(T=engine.steps * engine.passes)
     program = compile_program(random_image(network), engine)
     assert check(program, limit=200_000) == list(range(len(network.layers)))
+
+
+PROJECTED = Network("projected", Shape(1, 5, 6), [
+    Stem(3, kernel=1), ResidualConv(11, kernel=1, projection=True),
+    ResidualConv(18, kernel=1, stride=2, projection=True), Readout(3)])
+
+
+def channels_of_stream(engine, passes, record):
+    """(element, weight, first, last) of the second projection of PROJECTED.
+
+    Channels where Stream puts them, behind the ``start`` of the record.
+    """
+    for y, x, out_tile, number, channel in itertools.product(
+        range(3), range(3), range(-(-18 // engine.pe)), range(passes), range(11),
+    ):
+        pixel, (tile, place) = 2 * y * 6 + 2 * x, divmod(channel, engine.pe)
+        tiles = -(-11 // engine.pe)
+        word = ((pixel * tiles + tile) * passes + number) * engine.groups + place // engine.units
+        yield (
+            record["start"] + word * engine.units + place % engine.units,
+            record["weight_base"] + out_tile * 11 + channel, channel == 0, channel == 10,
+        )
+
+
+@pytest.mark.parametrize("engine, T", [
+    (STREAM, 4), (STREAM_IN_PASSES, 16), (STREAM_IN_PASSES, 9), (STREAM_IN_PASSES, 3),
+    (replace(STREAM, passes=2), 5),
+], ids=lambda value: value if isinstance(value, int) else shape(value))
+def test_a_projection_walks_the_stream_in_every_pass(engine, T):
+    program = compile_program(random_image(PROJECTED.replace(T=T)), engine)
+    record, _ = records(program)[3]
+    assert record["kind"] == Kind.PROJECTION and record["start"] and record["weight_base"]
+    expected = list(channels_of_stream(engine, -(-T // engine.steps), record))
+    dut, seen = Sequencer(engine), []
+
+    async def testbench(ctx):
+        await host_write(ctx, dut.host, Region.PROGRAM, program.regions[Region.PROGRAM])
+        ctx.set(dut.first, 3)
+        ctx.set(dut.count, 1)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        for _ in range(20_000):
+            if ctx.get(dut.valid):
+                assert ctx.get(dut.inside)
+                seen.append(tuple(
+                    ctx.get(port) for port in (
+                        dut.element, dut.weight, dut.first_element, dut.last_element
+                    )
+                ))
+            ctx.set(dut.written, len(seen) == len(expected))
+            await ctx.tick()
+            if not ctx.get(dut.busy):
+                return
+
+    simulate(dut, testbench)
+    assert difference(expected, seen) is None
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)

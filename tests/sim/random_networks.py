@@ -103,6 +103,8 @@ class Case:
                     "projecting shortcut" if layer.projection
                     else "averaging shortcut" if layer.stride == 2 else "shortcut"
                 )
+                if layer.projection and ENGINES[self.engine].passes_of(network.T) > 1:
+                    yield "projection in several passes"
             yield f"{type(layer).__name__.lower()} {layer.kernel}x{layer.kernel}"
             yield f"stride {layer.stride}"
             yield "padding" if layer.padding else "no padding"

@@ -35,7 +35,7 @@ TWO = replace(
 STRIPS = replace(SMALL, pixels=2)
 FOUR = replace(SMALL, pixels=4)
 #: Shortcuts, of one pass and of two.
-STREAM = replace(PAIRS, stream_depth=2048)
+STREAM = replace(PAIRS, stream_depth=4096, layer_depth=16)
 STREAM_IN_PASSES = replace(STREAM, spike_depth=1024, passes=2, deep=True)
 
 PLAIN = Network("plain", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(20), Readout(10)])
@@ -99,6 +99,12 @@ RESIDUAL = {
         [Stem(8, pool=2), Conv(8), ResidualConv(8), Conv(12, kernel=1), ResidualConv(12),
          Readout(3)],
         T=3, tau=0.75,
+    ),
+    "projections": Network(
+        "projected", Shape(2, 7, 9),
+        [Stem(10), ResidualConv(19, projection=True), ResidualConv(9, stride=2, projection=True),
+         ResidualConv(9), ResidualConv(5, kernel=1, stride=2, projection=True), Readout(3)],
+        T=3,
     ),
     "vanilla, colour, two averages": Network(
         "twice", Shape(3, 8, 12),
@@ -270,6 +276,19 @@ def test_the_comparison_sees_one_wrong_value_beside_a_shortcut(engine, more_step
     found = differences(corrupt(image), image, engine, frames=12)
     assert found, f"{corrupt.__name__} went unnoticed"
     assert not any("stem0" in line or "conv1" in line for line in found)
+
+
+@pytest.mark.parametrize("more_steps, engine", [(0, STREAM), (4, STREAM_IN_PASSES)],
+                         ids=["one pass", "two passes"])
+def test_the_comparison_sees_one_wrong_weight_of_a_projection(engine, more_steps):
+    network = RESIDUAL["projections"]
+    image = random_image(network.replace(T=network.T + more_steps))
+    projection = image.layers[2].projection
+    weights = projection.weights.copy()
+    weights[3, 17] = -128 if weights[3, 17] > 0 else 127
+    wrong = with_layer(image, 2, projection=replace(projection, weights=weights))
+    found = differences(wrong, image, engine, frames=12)
+    assert found and not any("stem0" in line or "residualconv1" in line for line in found)
 
 
 @pytest.mark.parametrize("engine, name, corrupt", [

@@ -13,7 +13,8 @@ SHAPE = dict(
 PAIRS = Engine(**SHAPE | dict(pe=8, simd=16, units=2))
 #: What a core for the stem may have otherwise.
 STEM = dict(pe=4, units=1, weight_depth=8, channel_depth=4, mean_depth=6)
-CORES = replace(PAIRS, deep=True, layer_depth=16, stem=PAIRS.stem_core(**STEM))
+DEEP = replace(PAIRS, deep=True)
+CORES = replace(DEEP, layer_depth=16, stem=DEEP.stem_core(**STEM))
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -92,7 +93,7 @@ def test_an_engine_survives_json(engine):
 def test_a_stem_core_has_its_sizes_and_shares_the_rest():
     assert CORES.stem.to_dict() == {
         **SHAPE, "simd": 16, **STEM, "frame_depth": 512, "layer_depth": 2, "current_width": 16,
-        "leak_shifts": (0, 1, 2, 3), "deep": False, "pixels": 1, "passes": 1, "stem": None,
+        "leak_shifts": (0, 1, 2, 3), "deep": True, "pixels": 1, "passes": 1, "stem": None,
         "stream_depth": 0,
     }
     assert CORES.stem.sizes == STEM
@@ -101,7 +102,7 @@ def test_a_stem_core_has_its_sizes_and_shares_the_rest():
 
 @pytest.mark.parametrize("changes", [
     dict(simd=32), dict(lanes=8), dict(spike_depth=32), dict(frame_depth=16), dict(layer_depth=3),
-    dict(current_width=18), dict(leak_shifts=(1,)), dict(deep=True), dict(stem=PAIRS.stem_core()),
+    dict(current_width=18), dict(leak_shifts=(1,)), dict(deep=False), dict(stem=PAIRS.stem_core()),
 ], ids=list)
 def test_a_stem_core_that_differs_in_more_is_refused(changes):
     with pytest.raises(EngineError, match="differs in more than pe, units and depths"):
