@@ -17,7 +17,7 @@ from hw.boards import BOARDS
 from hw.build import find_board, prepare
 from hw.clock import ClockError
 from hw.report import tool_report
-from hw.tools import BuildError, run_tool, step, write_plan
+from hw.tools import BuildError, commands, run_tool, step, write_plan
 from hw.uart import BaudError
 from sw.files import replace_file
 
@@ -25,10 +25,6 @@ __all__ = ["RESULTS", "main", "seeds_report"]
 
 RESULTS = Path("results/seeds")
 NETLIST = "top.json"
-
-
-def _commands(plan):
-    return json.loads(plan.files[f"{plan.script}.json"])["commands"]
 
 
 def _synthesise(board, plan, design, folder, quiet):
@@ -42,7 +38,7 @@ def _synthesise(board, plan, design, folder, quiet):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_plan(plan, folder)
-    (tool, *arguments), *_ = _commands(plan)
+    (tool, *arguments), *_ = commands(plan)
     with step(f"{board.name}: synthesis", quiet) as tick:
         run_tool(tool, arguments, folder, tick)
     replace_file(stamp, json.dumps(design))
@@ -58,7 +54,7 @@ def _place_and_route(plan, seed, folder, minutes):
         found = json.loads(known.read_text())
         if found["fmax_mhz"] is not None or found["minutes"] >= minutes:
             return found["fmax_mhz"]
-    _, (tool, *arguments), *_ = _commands(plan)
+    _, (tool, *arguments), *_ = commands(plan)
     arguments[arguments.index("--seed") + 1] = f"{seed}"
     end, fmax = time.monotonic() + 60 * minutes, None
 

@@ -8,7 +8,7 @@ import sysconfig
 import time
 from pathlib import Path
 
-__all__ = ["BuildError", "run_plan", "run_tool", "step", "tool_path", "write_plan"]
+__all__ = ["BuildError", "commands", "run_plan", "run_tool", "step", "tool_path", "write_plan"]
 
 #: What a tool does, for the progress lines; tools that are done at once go without.
 STEPS = {
@@ -93,13 +93,18 @@ def write_plan(plan, folder):
         Path(folder, name).write_text(content)
 
 
+def commands(plan):
+    """What an Amaranth BuildPlan runs: lists of a tool and its arguments."""
+    return json.loads(plan.files[f"{plan.script}.json"])["commands"]
+
+
 def run_plan(plan, folder, title, quiet=False):
     """Runs the commands of an Amaranth BuildPlan in ``folder``, where its files already are.
 
     Each runs as ``run_tool`` runs it, and raises what that raises.
     """
-    commands = json.loads(plan.files[f"{plan.script}.json"])["commands"]
-    for number, (tool, *arguments) in enumerate(commands, 1):
-        label = f"{title} [{number}/{len(commands)}] {tool}, {STEPS.get(tool, 'tool')}"
+    every = commands(plan)
+    for number, (tool, *arguments) in enumerate(every, 1):
+        label = f"{title} [{number}/{len(every)}] {tool}, {STEPS.get(tool, 'tool')}"
         with step(label, quiet) as tick:
             run_tool(tool, arguments, folder, tick)

@@ -51,6 +51,11 @@ def _walk(words, tiles, cycles):
     return (tiles - 1) * max(words, cycles) + words
 
 
+def _neuron_cycles(core):
+    """From the bias of a layer's last channels to the cycle that sees its last word written."""
+    return 3 + core.steps + HALO_CYCLES * (core.pixels > 1) + STREAM_CYCLES * core.has_stream
+
+
 def layer_cycles(network, index, engine, exact_gain=True):
     """Clock cycles of one layer, from the fetch of its record to its last word in memory.
 
@@ -67,8 +72,7 @@ def layer_cycles(network, index, engine, exact_gain=True):
     if isinstance(layer, Readout):
         drain += 2
     else:
-        drain += 3 + core.steps + HALO_CYCLES * (core.pixels > 1)
-        drain += STREAM_CYCLES * core.has_stream
+        drain += _neuron_cycles(core)
     exact = exact_gain and core.exact_gain and network.has_agmm(index)
     gain = GAIN_STEP_CYCLES * core.lanes * passes if exact else 0
     walk = _walk(words, tiles, groups)
@@ -80,7 +84,7 @@ def _projection_cycles(network, index, core):
     inputs, out = network.shapes[index].channels, network.shapes[index + 1]
     passes = core.passes_of(network.T)
     tiles = passes * out.height * out.width * -(-out.channels // core.pe)
-    drain = _DRAIN[Stem] + core.groups + 3 + core.steps + STREAM_CYCLES
+    drain = _DRAIN[Stem] + core.groups + _neuron_cycles(core)
     return record_words(core, passes) + _SETUP + _walk(inputs, tiles, core.groups) + drain
 
 

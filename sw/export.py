@@ -196,14 +196,20 @@ def _fold_coded(*_):
     return LayerImage(*[None] * 8)
 
 
-def _fold_stem(network, index, module, _):
-    name = network.layer_name(index)
-    _finite(name, "a weight", _array(module.conv.weight))
+def _fold_bytes(name, what, module, one):
+    """Weights, gain and shift of an 8-bit convolution and its batch norm; the gain is positive.
+
+    what: its weights, in words. one: the input that the float network sees as 1.
+    """
+    _finite(name, what, _array(module.conv.weight))
     weights = module.conv.integers.cpu().numpy()
+    gain, shift = _fold_norm(name, module.norm, _array(module.conv.scale) / one)
+    return np.where(gain[:, None, None, None] < 0, -weights, weights), np.abs(gain), shift
+
+
+def _fold_stem(network, index, module, _):
     # The float network sees pixels of 0 to 1.
-    gain, shift = _fold_norm(name, module.norm, _array(module.conv.scale) / 255)
-    weights = np.where(gain[:, None, None, None] < 0, -weights, weights)
-    gain = np.abs(gain)
+    weights, gain, shift = _fold_bytes(network.layer_name(index), "a weight", module, 255)
     constant = np.full(network.T, formats.GAIN_ONE, np.int64)
     bias, threshold, slope = _fold_neuron(
         network, index, weights, gain * 2**formats.STEM_SHIFT, shift, ROUNDING,
@@ -250,15 +256,11 @@ def _fold_conv(network, index, module, frozen):
 
 def _fold_projection(name, shortcut, v_threshold):
     """Integers of a shortcut's convolution and batch norm: of stream to stream."""
-    _finite(name, "a weight of the shortcut", _array(shortcut.conv.weight))
-    weights = shortcut.conv.integers.cpu().numpy()[..., 0, 0].astype(np.int64)
-    gain, shift = _fold_norm(name, shortcut.norm, _array(shortcut.conv.scale))
-    weights = np.where(gain[:, None] < 0, -weights, weights)
-    gain = np.abs(gain)
+    weights, gain, shift = _fold_bytes(name, "a weight of the shortcut", shortcut, 1)
     unit = gain * 2**formats.STEM_SHIFT
     bias = shift * formats.STREAM_THRESHOLD / v_threshold + ROUNDING * unit
     return Projection(
-        weights, _whole(bias), _whole(unit * 2**formats.SLOPE_FRACTION),
+        weights[..., 0, 0].astype(np.int64), _whole(bias), _whole(unit * 2**formats.SLOPE_FRACTION),
         np.float32(gain), np.float32(shift),
     )
 
