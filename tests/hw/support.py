@@ -10,7 +10,8 @@ from amaranth.sim import Simulator
 from hw.record import layer_layout
 from sw.engine import Engine
 from sw.program import Region
-from sw.record import field_bits, field_words, fields, record_stride, record_words
+from sw.record import field_bits, field_words, record_stride, record_words
+from tests.support import record_fields
 
 #: Share of cycles in which a side is willing.
 FLOWS, STALLS = 1.0, 0.5
@@ -194,11 +195,9 @@ def records(program):
     for core, region in cores:
         widths = field_bits(core)
         for row in program.regions[region].reshape(-1, record_stride(core)).tolist():
-            bits = sum(word << (16 * place) for place, word in enumerate(row))
             values = {
-                field.name:
-                    bits >> (16 * field.word + field.shift) & ((1 << widths[field.name]) - 1)
-                for field in fields(core)
+                name: value & ((1 << widths[name]) - 1)
+                for name, value in record_fields(core, row).items()
             }
             passes = core.passes - values.get("first_pass", 0)
             layers.append((values, row[field_words(core) : record_words(core, passes)]))

@@ -18,9 +18,10 @@ from hw.writer import Writer
 from sw import record as layer_record
 from sw.cycles import GAIN_STEP_CYCLES, layer_cycles
 from sw.engine import Engine
-from sw.layers import Conv, Network, Readout, ResidualConv, Shape, Stem
+from sw.layers import Conv, Network, Readout, ResidualConv, Shape, Stem, averages, projects
 from sw.program import Region, compile_program
 from sw.record import Kind, field_bits, field_words, record_stride
+from sw.stream import stream_bases
 from sw.strips import strips
 from tests.hw.support import (
     DEPTHS,
@@ -98,6 +99,10 @@ RESIDUAL_NETWORKS = [
         Stem(8, pool=2), Conv(9, kernel=1), ResidualConv(18, kernel=1, stride=2), Readout(5)],
             T=1, neuron="vanilla"),
 ]
+#: Projections from one tile and from two, with stride 1 and 2.
+PROJECTED = Network("projected", Shape(1, 5, 6), [
+    Stem(3, kernel=1), ResidualConv(11, kernel=1, projection=True),
+    ResidualConv(18, kernel=1, stride=2, projection=True), Readout(3)])
 STREAM, STREAM_IN_PASSES = (
     replace(engine, spike_depth=2048, mean_depth=1024, stream_depth=4096)
     for engine in (PAIRS, PASSES)
@@ -170,35 +175,69 @@ def operands(program, index, weight_base):
     return result
 
 
+def projection_operands(program, index, weight_base):
+    """The same of the projection beside layer ``index``: channels of the stream, one at a time."""
+    network, engine = program.network, program.engine
+    layer, before, out = network.layers[index], *network.shapes[index : index + 2]
+    passes, tiles = engine.passes_of(network.T), -(-before.channels // engine.pe)
+    start, result = stream_bases(network, engine)[index - 1] * engine.units, []
+    for y, x, out_tile, number, channel in itertools.product(
+        range(out.height), range(out.width), range(-(-layer.channels // engine.pe)),
+        range(passes), range(before.channels),
+    ):
+        pixel = layer.stride * (y * before.width + x)
+        tile, place = divmod(channel, engine.pe)
+        word = ((pixel * tiles + tile) * passes + number) * engine.groups + place // engine.units
+        result.append((
+            start + word * engine.units + place % engine.units,
+            weight_base + out_tile * before.channels + channel, 1, channel == 0,
+            channel == before.channels - 1, 0,
+        ))
+    return result
+
+
+def order(network):
+    """(number of its layer, whether it is the projection beside it) of each record."""
+    return [
+        (index, projection) for index, layer in enumerate(network.layers)
+        for projection in ((True, False) if projects(layer) else (False,))
+    ]
+
+
 def walk(program):
-    """The operands of every layer."""
-    layers, weights = [], 0
-    for index in range(len(program.network.layers)):
+    """The operands of every record. A projection's weights lie behind those of its layer."""
+    walks, weights = [], 0
+    for index, layer in enumerate(program.network.layers):
         if index == 1 and program.engine.stem:
             weights = 0
-        layers.append(operands(program, index, weights))
-        weights = layers[-1][-1][1] + 1
-    return layers
+        layer_walk = operands(program, index, weights)
+        weights = layer_walk[-1][1] + 1
+        if projects(layer):
+            walks.append(projection_operands(program, index, weights))
+            weights = walks[-1][-1][1] + 1
+        walks.append(layer_walk)
+    return walks
 
 
-def drain(engine, index, layer, T):
+def drain(engine, index, layer, T, projection=False):
     """Cycles from the last operand to the announcement of the last word, by the components.
 
-    The sums of a stem leave in all passes.
+    The sums of a stem leave in all passes, those of a projection as they come.
     """
     core, passes = engine.core(index), 1
+    on_bytes = projection or isinstance(layer, Stem)
     if isinstance(layer, Stem):
         passes = -(-T // core.steps)
     if isinstance(layer, Readout):
         groups = readout_groups(layer, core) % core.groups or core.groups
         behind = Array(core).latency + groups - 1 + ReadoutUnit.latency + 2
     else:
-        sums = Mac.latency if isinstance(layer, Stem) else Array(core).latency
+        sums = Mac.latency if on_bytes else Array(core).latency
         lif = LIF(
             core.lanes, core.current_width, core.leak_shifts, core.steps, shortcuts=core.has_stream
         )
         last = core.groups * passes - 1
-        if isinstance(layer, ResidualConv) and layer.stride == 2:
+        if averages(layer):
             last *= 4
         # A group's shortcut meets its current in the LIF, two cycles after it has come there.
         until_lif = Stream.latency - 2 if core.has_stream else Channels.latency
@@ -207,7 +246,7 @@ def drain(engine, index, layer, T):
 
 
 def core_of(program, stem=False):
-    """(engine, region, number of its first layer) of the core that has the stem, or the others."""
+    """(engine, region, number of its first record) of the core that has the stem, or the others."""
     engine = program.engine
     if engine.stem is None:
         return engine, Region.PROGRAM, 0
@@ -215,13 +254,13 @@ def core_of(program, stem=False):
 
 
 def run(program, first=0, count=None, words=None, extra=0, limit=60_000, stem=False):
-    """Operands of each layer, records at the clears, gains loaded, and the cycles it was busy.
+    """Operands of each record, records at the clears, gains loaded, and the cycles it was busy.
 
     ``words`` replaces the program memory; each gain and the last word take ``extra`` cycles more.
     """
-    layers, expected = program.network.layers, walk(program)
+    expected, numbers = walk(program), order(program.network)
     core, region, start = core_of(program, stem)
-    count = len(layers) - start - first if count is None else count
+    count = len(numbers) - start - first if count is None else count
     dut = Sequencer(core, region)
     seen, fields, loads, result = [], [], [], {}
 
@@ -259,11 +298,13 @@ def run(program, first=0, count=None, words=None, extra=0, limit=60_000, stem=Fa
                     bool(ctx.get(dut.first_element)), bool(ctx.get(dut.last_element)),
                     ctx.get(dut.strip) if core.pixels > 1 else 0,
                 ))
-                index = start + first + len(seen) - 1
+                number = start + first + len(seen) - 1
                 assert ctx.get(dut.layer) == fields[-1]
-                if len(seen[-1]) == len(expected[index]):
+                if len(seen[-1]) == len(expected[number]):
+                    index, projection = numbers[number]
                     written_in = extra + drain(
-                        program.engine, index, layers[index], program.network.T
+                        program.engine, index, program.network.layers[index], program.network.T,
+                        projection,
                     )
             gain_left = max(gain_left - 1, 0)
             await ctx.tick()
@@ -276,21 +317,25 @@ def run(program, first=0, count=None, words=None, extra=0, limit=60_000, stem=Fa
 
 
 def check(program, **options):
-    """All layers of a core, against the loops above, the records and the cycle model."""
+    """All layers of a core, against the loops above, the records and the cycle model.
+
+    The numbers of the layers, twice for those with a projection.
+    """
     network, engine = program.network, program.engine
     _, _, start = core_of(program, options.get("stem", False))
     seen, fields, loads, cycles = run(program, **options)
-    numbers = range(start, start + len(seen))
-    wanted, kept = walk(program), [records(program)[index] for index in numbers]
-    for index, got in zip(numbers, seen, strict=True):
-        assert difference(wanted[index], got) is None, network.layer_name(index)
+    done = slice(start, start + len(seen))
+    indices = [index for index, _ in order(network)[done]]
+    for index, wanted, got in zip(indices, walk(program)[done], seen, strict=True):
+        assert difference(wanted, got) is None, network.layer_name(index)
+    kept = records(program)[done]
     assert [shared_fields(engine.core(start), record) for record, _ in kept] == fields
     # The start only tells where the walk begins.
     assert {field.name for field in layer_record.fields(engine)} - set(fields[0]) == {"start"}
     assert [gain for _, gains in kept for gain in gains] == loads
     exact = network.neuron == "agmm" and engine.exact_gain
-    assert cycles == sum(layer_cycles(network, index, engine, exact) for index in numbers)
-    return list(numbers)
+    assert cycles == sum(layer_cycles(network, index, engine, exact) for index in set(indices))
+    return indices
 
 
 @pytest.mark.parametrize(
@@ -329,61 +374,23 @@ def test_shortcuts(network, engine):
     assert check(program, limit=200_000) == list(range(len(network.layers)))
 
 
-PROJECTED = Network("projected", Shape(1, 5, 6), [
-    Stem(3, kernel=1), ResidualConv(11, kernel=1, projection=True),
-    ResidualConv(18, kernel=1, stride=2, projection=True), Readout(3)])
-
-
-def channels_of_stream(engine, passes, record):
-    """(element, weight, first, last) of the second projection of PROJECTED.
-
-    Channels where Stream puts them, behind the ``start`` of the record.
-    """
-    for y, x, out_tile, number, channel in itertools.product(
-        range(3), range(3), range(-(-18 // engine.pe)), range(passes), range(11),
-    ):
-        pixel, (tile, place) = 2 * y * 6 + 2 * x, divmod(channel, engine.pe)
-        tiles = -(-11 // engine.pe)
-        word = ((pixel * tiles + tile) * passes + number) * engine.groups + place // engine.units
-        yield (
-            record["start"] + word * engine.units + place % engine.units,
-            record["weight_base"] + out_tile * 11 + channel, channel == 0, channel == 10,
-        )
-
-
 @pytest.mark.parametrize("engine, T", [
     (STREAM, 4), (STREAM_IN_PASSES, 16), (STREAM_IN_PASSES, 9), (STREAM_IN_PASSES, 3),
     (replace(STREAM, passes=2), 5),
 ], ids=lambda value: value if isinstance(value, int) else shape(value))
-def test_a_projection_walks_the_stream_in_every_pass(engine, T):
+def test_projections_before_their_layers(engine, T):
     program = compile_program(random_image(PROJECTED.replace(T=T)), engine)
-    record, _ = records(program)[3]
-    assert record["kind"] == Kind.PROJECTION and record["start"] and record["weight_base"]
-    expected = list(channels_of_stream(engine, -(-T // engine.steps), record))
-    dut, seen = Sequencer(engine), []
+    assert check(program) == [0, 1, 1, 2, 2, 3]
+    assert all(record["start"] and record["weight_base"] for record, _ in records(program)[2:4])
+    assert {record["kind"] for record, _ in records(program)[1:4:2]} == {Kind.PROJECTION}
 
-    async def testbench(ctx):
-        await host_write(ctx, dut.host, Region.PROGRAM, program.regions[Region.PROGRAM])
-        ctx.set(dut.first, 3)
-        ctx.set(dut.count, 1)
-        ctx.set(dut.start, 1)
-        await ctx.tick()
-        ctx.set(dut.start, 0)
-        for _ in range(20_000):
-            if ctx.get(dut.valid):
-                assert ctx.get(dut.inside)
-                seen.append(tuple(
-                    ctx.get(port) for port in (
-                        dut.element, dut.weight, dut.first_element, dut.last_element
-                    )
-                ))
-            ctx.set(dut.written, len(seen) == len(expected))
-            await ctx.tick()
-            if not ctx.get(dut.busy):
-                return
 
-    simulate(dut, testbench)
-    assert difference(expected, seen) is None
+@pytest.mark.parametrize("name", [
+    "first_pass", "in_plane", "start", "kind", "x_step", "y_step", "depth_last", "weight_base",
+])
+def test_a_wrong_field_of_a_projection_is_noticed(name):
+    program = compile_program(random_image(PROJECTED.replace(T=9)), STREAM_IN_PASSES)
+    assert difference(walk(program)[3], wrong_walk(program, 3, name))
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)

@@ -84,7 +84,8 @@ class Case:
 
     def features(self):
         """What of the hardware it uses, each as one word or two."""
-        network = self.network
+        network, engine = self.network, ENGINES[self.engine]
+        several_passes = engine.passes_of(network.T) > 1
         yield self.engine
         yield f"T={network.T}"
         yield f"tau={network.tau}"
@@ -103,7 +104,7 @@ class Case:
                     "projecting shortcut" if layer.projection
                     else "averaging shortcut" if layer.stride == 2 else "shortcut"
                 )
-                if layer.projection and ENGINES[self.engine].passes_of(network.T) > 1:
+                if layer.projection and several_passes:
                     yield "projection in several passes"
             yield f"{type(layer).__name__.lower()} {layer.kernel}x{layer.kernel}"
             yield f"stride {layer.stride}"
@@ -115,8 +116,7 @@ class Case:
                 yield "fully connected"
         if isinstance(network.layers[-1], AveragedReadout):
             yield "global average pooling"
-        engine = ENGINES[self.engine]
-        if engine.passes_of(network.T) > 1:
+        if several_passes:
             yield "several passes"
         if engine.pixels > 1:
             yield "strips"
