@@ -1,7 +1,6 @@
 """Places and routes a board with many seeds: the clock it reaches, and not by luck."""
 
 import argparse
-import contextlib
 import json
 import shutil
 import statistics
@@ -24,88 +23,108 @@ from sw.files import replace_file
 __all__ = ["RESULTS", "main", "seeds_report"]
 
 RESULTS = Path("results/seeds")
-NETLIST = "top.json"
 
 
-def _synthesise(board, plan, design, folder, quiet):
-    """Leaves the netlist of ``plan`` in ``folder``, unless it is there: no seed changes it.
-
-    What the seeds of another ``design`` have left there goes.
-    """
-    stamp = folder / "design.json"
-    if stamp.is_file() and json.loads(stamp.read_text()) == design:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _synthesise(board, plan, folder, quiet):
+    """The netlist of ``plan``, a file in ``folder``: no seed changes it."""
     write_plan(plan, folder)
     (tool, *arguments), *_ = commands(plan)
     with step(f"{board.name}: synthesis", quiet) as tick:
         run_tool(tool, arguments, folder, tick)
-    replace_file(stamp, json.dumps(design))
+    return folder / "top.json"
 
 
-def _place_and_route(plan, seed, folder, minutes):
-    """Fmax in MHz of the netlist in ``folder`` with ``seed``, or None if not routed in ``minutes``.
-
-    Kept there once it is known: a seed that has been routed counts, whatever time it was given.
-    """
-    known = folder / f"seed{seed}.json"
-    if known.is_file():
-        found = json.loads(known.read_text())
-        if found["fmax_mhz"] is not None or found["minutes"] >= minutes:
-            return found["fmax_mhz"]
+def _place_and_route(plan, seed, netlist, minutes):
+    """Fmax in MHz of ``netlist`` with ``seed``, or None if it is not routed in ``minutes``."""
     _, (tool, *arguments), *_ = commands(plan)
     arguments[arguments.index("--seed") + 1] = f"{seed}"
-    end, fmax = time.monotonic() + 60 * minutes, None
+    end = time.monotonic() + 60 * minutes
 
     def tick():
         if time.monotonic() > end:
             raise TimeoutError
 
-    with tempfile.TemporaryDirectory(dir=folder) as scratch, contextlib.suppress(TimeoutError):
-        write_plan(plan, scratch)
-        shutil.copy(folder / NETLIST, scratch)
-        run_tool(tool, arguments, scratch, tick)
-        clocks = json.loads(Path(scratch, "top.report.json").read_text())["fmax"]
-        fmax = round(min(clock["achieved"] for clock in clocks.values()), 3)
-    replace_file(known, json.dumps({"fmax_mhz": fmax, "minutes": minutes}))
-    return fmax
+    with tempfile.TemporaryDirectory(dir=netlist.parent) as folder:
+        write_plan(plan, folder)
+        shutil.copy(netlist, folder)
+        try:
+            run_tool(tool, arguments, folder, tick)
+        except TimeoutError:
+            return None
+        clocks = json.loads(Path(folder, "top.report.json").read_text())["fmax"]
+        return round(min(clock["achieved"] for clock in clocks.values()), 3)
 
 
-def seeds_report(board, count, jobs=1, minutes=120, out=Path("build"), quiet=False):
+def _known(path, about, minutes):
+    """Fmax by seed, of an earlier report on the same; not of seeds that now get more time."""
+    report = json.loads(path.read_text()) if path.is_file() else {}
+    if {name: report.get(name) for name in about} != about:
+        return {}
+    return {
+        int(seed): fmax for seed, fmax in report["fmax_mhz"].items()
+        if fmax is not None or report["minutes"] >= minutes
+    }
+
+
+def _reached(plan, seeds, netlist, jobs, minutes, title, quiet):
+    """Yields (seed, fmax) of each, as they are done, ``jobs`` at a time."""
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = {
+            pool.submit(_place_and_route, plan, seed, netlist, minutes): seed for seed in seeds
+        }
+        done = as_completed(runs)
+        try:
+            for run in tqdm(done, title, len(runs), unit="seed", disable=quiet or None):
+                yield runs[run], run.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _report(about, reached, minutes):
+    """The report on what seeds have reached, or None if that is nothing."""
+    routed = [fmax for fmax in reached.values() if fmax is not None]
+    if not routed:
+        return None
+    return {
+        **about,
+        "fmax_mhz": {f"{seed}": reached[seed] for seed in sorted(reached)},
+        "minutes": minutes,
+        "min": min(routed), "median": statistics.median(routed), "max": max(routed),
+        "command": f"python -m hw.seeds {about['board']} --seeds {len(reached)}"
+        f" --minutes {minutes}",
+    }
+
+
+def seeds_report(board, count, path, jobs=1, minutes=120, out=Path("build"), quiet=False):
     """Fmax in MHz with seeds 1 to ``count``, of one synthesis, ``jobs`` at a time.
 
-    None of a seed that is not routed in ``minutes``. Seeds that are done stay done in ``out``: the
-    same call goes on where one was cut off. Raises BuildError.
+    None for a seed that is not routed in ``minutes``. The report so far is in ``path`` whenever a
+    seed is done, and seeds that are in it already, of the same design and tools, are not run again.
+    Raises BuildError.
     """
     clock_generator = board.clock_generator(board.clock_hz)
     plan = prepare(board, clock_generator, 1)
-    design = {"design": plan.digest().hex(), "tools": tool_report(board.family)}
-    folder = out / f"{board.name}-seeds"
-    _synthesise(board, plan, design, folder, quiet)
-    seeds = range(1, count + 1)
-    with ThreadPoolExecutor(jobs) as pool:
-        runs = [pool.submit(_place_and_route, plan, seed, folder, minutes) for seed in seeds]
-        try:
-            for run in tqdm(
-                as_completed(runs), board.name, count, unit="seed", disable=quiet or None
-            ):
-                run.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    reached = [run.result() for run in runs]
-    routed = [fmax for fmax in reached if fmax is not None]
-    if not routed:
-        raise BuildError(f"{board.name}: none of {count} seeds is routed in {minutes} minutes")
-    return {
+    about = {
         "board": board.name,
         "clock_mhz": float(clock_generator.frequency_hz) / 1e6,
-        **design,
-        "fmax_mhz": reached,
-        "min": min(routed), "median": statistics.median(routed), "max": max(routed),
-        "command": f"python -m hw.seeds {board.name} --seeds {count} --minutes {minutes}",
+        "design": plan.digest().hex(),
+        "tools": tool_report(board.family),
     }
+    reached = _known(path, about, minutes)
+    missing = [seed for seed in range(1, count + 1) if seed not in reached]
+    if missing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{board.name}-seeds.", dir=out) as folder:
+            netlist = _synthesise(board, plan, Path(folder), quiet)
+            for seed, fmax in _reached(plan, missing, netlist, jobs, minutes, board.name, quiet):
+                reached[seed] = fmax
+                if report := _report(about, reached, minutes):
+                    replace_file(path, json.dumps(report, indent=2) + "\n")
+    report = _report(about, reached, minutes)
+    if report is None:
+        raise BuildError(f"{board.name}: none of {count} seeds is routed in {minutes} minutes")
+    return report
 
 
 def main(argv=None):
@@ -130,16 +149,16 @@ def main(argv=None):
         for name in ("seeds", "jobs", "minutes"):
             if getattr(args, name) < 1:
                 raise BuildError(f"--{name} must be at least 1, got {getattr(args, name)}")
-        report = seeds_report(find_board(args.board), args.seeds, args.jobs, args.minutes)
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        replace_file(RESULTS / f"{args.board}.json", json.dumps(report, indent=2) + "\n")
+        board, path = find_board(args.board), RESULTS / f"{args.board}.json"
+        report = seeds_report(board, args.seeds, path, args.jobs, args.minutes)
     except (BuildError, BaudError, ClockError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    missing = report["fmax_mhz"].count(None)
+    reached = list(report["fmax_mhz"].values())
+    missing = reached.count(None)
     print(
         f"{report['board']}: fmax {report['min']:.1f} / {report['median']:.1f} /"
-        f" {report['max']:.1f} MHz (min, median, max of {args.seeds} seeds"
+        f" {report['max']:.1f} MHz (min, median, max of {len(reached)} seeds"
         f"{f', {missing} of them not routed' if missing else ''}), clock"
         f" {report['clock_mhz']:g} MHz"
     )

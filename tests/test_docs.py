@@ -263,7 +263,7 @@ def test_seeds_table_is_that_of_the_runs():
     assert len(reports) and results.render_seeds(README, reports) == README
     for key in ("min", "median", "max"):
         assert results.render_seeds(README, [{**reports[0], key: 1}, *reports[1:]]) != README
-    some = {**reports[0], "fmax_mhz": [30.0, None, 31.0]}
+    some = {**reports[0], "fmax_mhz": {"1": 30.0, "2": None, "3": 31.0}}
     assert "| 3, 1 not routed |" in results.render_seeds(README, [some, *reports[1:]])
 
 
