@@ -156,7 +156,7 @@ def main():
     rows = []
     for name, board in tqdm(CASES, unit="network", disable=None):
         model = image.load(ROOT / "models" / f"{name}.bsnn")
-        frames, _ = data.load(model.info["data"], "test")
+        frames, _ = data.load(model.info["data"], "test", T=model.network.T)
         rows.append(
             {"model": name, "board": board} | case(model, ENGINES[board], frames[:IMAGES])
         )

@@ -33,5 +33,5 @@ def load_frames(model, arguments):
         raise SimulationError(
             f"{arguments.model} names no data set to take frames from: give --data, or --data noise"
         )
-    images, labels = data.load(name, "test", arguments.data_root)
+    images, labels = data.load(name, "test", arguments.data_root, model.network.T)
     return images[: arguments.images], labels[: arguments.images]

@@ -341,7 +341,7 @@ def _run(args):
     if args.gain == "frozen" and network.uses_agmm:
         if kept["data"] is None:
             raise ExportError(f"{args.checkpoint} names no dataset to calibrate frozen gains with")
-        images, _ = data.load(kept["data"], "train", args.data_root)
+        images, _ = data.load(kept["data"], "train", args.data_root, network.T)
         images = images[:CALIBRATION_IMAGES]
         kept["calibration_images"] = len(images)
     image = export(model, network, kept, args.gain, images)

@@ -349,7 +349,7 @@ def main(argv=None):
         if args.images is not None and args.images < 1:
             raise ImageError(f"--images must be at least 1, got {args.images}")
         image = load(args.model)
-        images, labels = data.load(args.data, args.split, args.data_root)
+        images, labels = data.load(args.data, args.split, args.data_root, image.network.T)
         images, labels = images[: args.images], labels[: args.images]
         result = evaluate(image, images, labels)
     except (data.DataError, ExportError, ImageError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sw.layers import (
     AveragedReadout,
     Conv,
+    Events,
     LayerError,
     Network,
     Readout,
@@ -17,8 +18,8 @@ from sw.layers import (
 )
 
 __all__ = [
-    "BUILTIN", "cnv", "digits", "fashion_mnist", "fashion_mnist_fast", "fashion_mnist_residual",
-    "load", "resnet19", "resnet20", "tinbinn",
+    "BUILTIN", "cnv", "digit_saccades", "digits", "fashion_mnist", "fashion_mnist_fast",
+    "fashion_mnist_residual", "load", "resnet19", "resnet20", "tinbinn",
 ]
 
 
@@ -28,6 +29,15 @@ def digits():
         "digits",
         Shape(1, 8, 8),
         [Stem(32), Conv(64, pool=2), Conv(64, pool=2), Readout(10)],
+    )
+
+
+def digit_saccades():
+    """The digits as an event camera sees them."""
+    return Network(
+        "digit-saccades",
+        Shape(2, 16, 16),
+        [Events(3), Conv(32, pool=2), Conv(64, pool=2), Readout(10)],
     )
 
 
@@ -112,8 +122,8 @@ def tinbinn():
 BUILTIN = {
     network().name: network
     for network in (
-        digits, fashion_mnist, fashion_mnist_fast, fashion_mnist_residual, cnv, tinbinn, resnet19,
-        resnet20,
+        digits, digit_saccades, fashion_mnist, fashion_mnist_fast, fashion_mnist_residual, cnv,
+        tinbinn, resnet19, resnet20,
     )
 }
 

@@ -39,6 +39,10 @@ Where other jobs keep the cores busy, set OMP_NUM_THREADS=1: threads that wait f
 shared core are many times slower."""
 
 
+#: By dataset; 100 for the others.
+EPOCHS = {"digits": 20, "digit-saccades": 20, "fashion-mnist": 16}
+
+
 class TrainingError(ValueError):
     """A training that cannot start or go on, in one line."""
 
@@ -57,7 +61,8 @@ def parse(argv=None):
     add("--data-root", metavar="DIR", help="folder of the dataset's files, if not found by itself")
     add("--neuron", choices=NEURONS, help="agmm, vanilla (no gain) or fp (real weights)")
     add("--T", type=int, help="time steps, 1 to 16 (default: the network's)")
-    add("--epochs", type=int, help="default: 20 for digits, 16 for fashion-mnist")
+    add("--epochs", type=int, help="default: 20 for the digits, 16 for"
+        " fashion-mnist, else 100")
     add("--batch", type=int, default=64, help="images per update (default: 64)")
     add("--lr", type=float, default=2e-3, help="first learning rate of AdamW (default: 2e-3)")
     add(
@@ -83,7 +88,7 @@ def parse(argv=None):
             if getattr(args, name) != stored.get(name):
                 raise TrainingError(f"--resume keeps the run's own --{name}: drop that option")
     if args.epochs is None:
-        args.epochs = {"digits": 20, "fashion-mnist": 16}[args.data]
+        args.epochs = EPOCHS.get(args.data, 100)
     if min(args.epochs, args.batch) < 1 or not args.lr > 0:
         raise TrainingError("--epochs, --batch and --lr must be positive")
     if not 0 <= args.seed < 1 << 32:
@@ -186,8 +191,10 @@ def train(args):
         torch.manual_seed(args.seed)
         model, info = SpikingNetwork(network), {"history": [], "optimizer": {}}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train_set = [tensor.to(device) for tensor in load(args.data, "train", args.data_root)]
-    test_set = [tensor.to(device) for tensor in load(args.data, "test", args.data_root)]
+    train_set, test_set = (
+        [tensor.to(device) for tensor in load(args.data, split, args.data_root, network.T)]
+        for split in ("train", "test")
+    )
     if train_set[0].shape[1:] != network.frame_shape:
         raise TrainingError(
             f"{network.name} takes frames of {network.frame_shape}, {args.data} has"

@@ -1,11 +1,17 @@
-import gzip
-import struct
+"""Datasets, from small files in the formats of the real ones."""
 
+import gzip
+import hashlib
+import pickle
+import struct
+import sys
+
+import numpy as np
 import pytest
 import torch
 
-from sw import data
-from sw.data import DataError, augment, load
+from sw.data import DataError, augment, fashion_mnist, load, saccades, source
+from sw.data.events import frames_of
 
 
 def idx(array):
@@ -30,9 +36,23 @@ def write_dataset(folder, packed, labels=(3, 1)):
 
 @pytest.fixture
 def nothing_installed(monkeypatch, tmp_path):
-    monkeypatch.setattr(data, "TORCHVISION", (tmp_path / "data", tmp_path / "cache"))
-    monkeypatch.setattr(data, "INSTALLED", tmp_path / "installed")
+    monkeypatch.setattr(source, "DOWNLOADS", tmp_path / "cache")
+    monkeypatch.setattr(fashion_mnist, "INSTALLED", tmp_path / "installed")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def no_network(*args, **kwargs):
+        raise RuntimeError("no network")
+
+    for name in (
+        "torchvision.datasets.FashionMNIST",
+        "torchvision.datasets.cifar.download_and_extract_archive",
+        "tonic.dataset.download_and_extract_archive",
+    ):
+        monkeypatch.setattr(name, no_network)
 
 
 def test_digits_are_bytes_split_once_and_for_all():
@@ -66,11 +86,7 @@ def test_fashion_mnist_finds_its_copy(nothing_installed, place):
     assert torch.equal(load("fashion-mnist", "train")[0], images)
 
 
-def test_the_search_ends_with_advice(nothing_installed, monkeypatch):
-    def offline(*args, **kwargs):
-        raise RuntimeError("no network")
-
-    monkeypatch.setattr("torchvision.datasets.FashionMNIST", offline)
+def test_the_search_ends_with_advice(nothing_installed, offline):
     with pytest.raises(DataError, match=r"apt-get install dataset-fashion-mnist.*--data-root"):
         load("fashion-mnist", "train")
     with pytest.raises(DataError, match="put its four"):
@@ -101,18 +117,218 @@ def test_unknown_names():
         load("digits", "validation")
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion-mnist"])
-def test_augmentation_moves_and_mirrors(name):
-    images = torch.randint(1, 256, (64, 1, 6, 6), dtype=torch.uint8)
-    views = augment(name, images, torch.Generator().manual_seed(0))
-    assert views.shape == images.shape and views.dtype == torch.uint8
-    padded = torch.nn.functional.pad(images, [1] * 4)
-    mirrored = 0
+def write_cifar(folder, monkeypatch, name):
+    """A CIFAR of 20 images in the format of the real one, and torchvision's sums for its files."""
+    import torchvision.datasets
+
+    kind = getattr(torchvision.datasets, name)
+    images = np.random.default_rng(0).integers(0, 256, (20, 3072), np.uint8)
+    label = "labels" if name == "CIFAR10" else "fine_labels"
+    (folder / kind.base_folder).mkdir(parents=True)
+    for which, rows in (("train_list", slice(0, 12)), ("test_list", slice(12, 20))):
+        content = {"data": images[rows], label: list(range(20))[rows]}
+        packed = pickle.dumps(content, protocol=2)
+        (folder / kind.base_folder / which).write_bytes(packed)
+        monkeypatch.setattr(kind, which, [[which, hashlib.md5(packed).hexdigest()]])
+    meta = pickle.dumps({kind.meta["key"]: [f"{n}" for n in range(20)]}, protocol=2)
+    (folder / kind.base_folder / kind.meta["filename"]).write_bytes(meta)
+    monkeypatch.setitem(kind.meta, "md5", hashlib.md5(meta).hexdigest())
+    return torch.from_numpy(images).view(20, 3, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
+@pytest.mark.parametrize("place, root", [("data", None), ("cache", None), ("mine", "mine")])
+def test_cifar(nothing_installed, offline, monkeypatch, name, place, root):
+    images = write_cifar(nothing_installed / place, monkeypatch, name)
+    found, labels = load(name.lower(), "train", root)
+    assert torch.equal(found, images[:12]) and labels.tolist() == list(range(12))
+    assert found.dtype == torch.uint8 and labels.dtype == torch.int64
+    assert torch.equal(load(name.lower(), "test", root)[0], images[12:])
+
+
+def test_a_changed_cifar_is_not_opened(nothing_installed, offline, monkeypatch):
+    write_cifar(nothing_installed, monkeypatch, "CIFAR10")
+
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("code of a stranger was run",))
+
+    bomb = pickle.dumps({"data": Bomb()})
+    (nothing_installed / "cifar-10-batches-py" / "train_list").write_bytes(bomb)
+    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz"):
+        load("cifar10", "train", nothing_installed)
+
+
+@pytest.mark.parametrize("name, advice", [
+    ("cifar10", r"no CIFAR10.*download failed.*cifar-10-python.tar.gz.*--data-root"),
+    ("cifar100", r"no CIFAR100.*cifar-100-python.tar.gz.*--data-root"),
+    ("dvs-gesture", r"no DVSGesture.*ibmGestureTrain.tar.gz and http.*ibmGestureTest.tar.gz.*root"),
+    ("cifar10-dvs", r"no CIFAR10DVS.*figshare.*CIFAR10DVS.zip.*--data-root"),
+])
+def test_missing_data_say_where_they_come_from(nothing_installed, offline, name, advice):
+    with pytest.raises(DataError, match=advice) as error:
+        load(name, "train")
+    assert "\n" not in f"{error.value}"
+    with pytest.raises(DataError, match="in mine: "):
+        load(name, "train", "mine")
+    assert not list(nothing_installed.rglob("*.*"))
+
+
+def test_event_cameras_need_tonic(nothing_installed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tonic.transforms", None)
+    monkeypatch.setitem(sys.modules, "tonic.datasets", None)
+    for name in ("digit-saccades", "dvs-gesture"):
+        with pytest.raises(DataError, match=r"pip install 'agamemnon\[events\]'"):
+            load(name, "test")
+
+
+def events(count, seed=0):
+    """Random events of a 128 x 128 camera: columns t, x, y, p."""
+    random = np.random.default_rng(seed)
+    times = np.sort(random.integers(0, 10_000, count))
+    return np.stack([times, *random.integers(0, 128, (2, count)), random.integers(0, 2, count)])
+
+
+def counted(columns, T):
+    """Frames of events, counted one by one."""
+    frames = np.zeros((T, 2, 48, 48), int)
+    each = columns.shape[1] // T
+    for number, (_, x, y, p) in enumerate(columns.T[: each * T].tolist()):
+        frames[number // each, p, y * 48 // 128, x * 48 // 128] += 1
+    return torch.from_numpy(frames.clip(max=255).astype(np.uint8))
+
+
+def structured(columns):
+    kind = np.dtype([("t", np.int64), ("x", np.int16), ("y", np.int16), ("p", bool)])
+    return np.array([*map(tuple, columns.T.tolist())], kind)
+
+
+def test_frames_hold_equal_counts_of_events():
+    columns = events(1003)
+    frames = torch.from_numpy(frames_of(structured(columns), 10, 128, 48))
+    assert torch.equal(frames, counted(columns, 10))
+    assert frames.sum((1, 2, 3)).tolist() == [100] * 10
+    assert not torch.equal(frames, counted(columns[:, ::-1], 10))
+    # A pixel counts to 255 only, and few events leave frames empty.
+    still = np.tile([[0], [5], [9], [1]], 700)
+    assert frames_of(structured(still), 2, 128, 48).max() == 255
+    assert not frames_of(structured(events(3)), 4, 128, 48).any()
+
+
+def write_gestures(folder):
+    """Recordings of all 11 classes by ten users, and the archives that tonic asks for."""
+    place = folder / "DVSGesture"
+    for archive, user_from in (("ibmGestureTrain", 1), ("ibmGestureTest", 11)):
+        for user in range(user_from, user_from + 10):
+            home = place / archive / f"user{user:02}_led"
+            home.mkdir(parents=True)
+            for label in range(11):
+                columns = events(64, seed=100 * user + label)
+                np.save(home / f"{label}.npy", columns[[1, 2, 3, 0]].T)
+        (place / f"{archive}.tar.gz").touch()
+
+
+def test_gestures(nothing_installed, offline):
+    write_gestures(nothing_installed / "mine")
+    frames, labels = load("dvs-gesture", "train", "mine", T=16)
+    assert frames.shape == (110, 16, 2, 48, 48) and frames.dtype == torch.uint8
+    assert labels.dtype == torch.int64 and labels.bincount().tolist() == [10] * 11
+    # In the order of the files' names: user, then "0", "1", "10", "2".
+    assert labels[:4].tolist() == [0, 1, 10, 2]
+    assert torch.equal(frames[2], counted(events(64, seed=110), 16))
+    test, _ = load("dvs-gesture", "test", "mine", T=16)
+    assert torch.equal(test[0], counted(events(64, seed=1100), 16))
+    assert load("dvs-gesture", "train", "mine", T=4)[0].shape[1] == 4
+
+
+def test_frames_are_made_once(nothing_installed, offline):
+    write_gestures(nothing_installed / "mine")
+    frames, labels = load("dvs-gesture", "test", "mine", T=2)
+    for recording in (nothing_installed / "mine").rglob("*.npy"):
+        recording.write_bytes(b"gone")
+    again, same = load("dvs-gesture", "test", "mine", T=2)
+    assert torch.equal(frames, again) and torch.equal(labels, same)
+    with pytest.raises(DataError, match=r"user01_led.0.npy: not a readable recording"):
+        load("dvs-gesture", "train", "mine", T=2)
+    # Those of another folder are others.
+    write_gestures(nothing_installed / "data")
+    assert load("dvs-gesture", "test", T=2)[0].shape == frames.shape
+    assert len(list((nothing_installed / "cache").iterdir())) == 2
+
+
+def write_cifar10_dvs(folder):
+    """100 recordings a class, with the numbers around which the split lies."""
+    import dv_processing as dv
+    from tonic.datasets import CIFAR10DVS
+
+    place = folder / "CIFAR10DVS"
+    for label, name in enumerate(CIFAR10DVS.classes):
+        (place / name).mkdir(parents=True)
+        for number in range(850, 950):
+            store = dv.EventStore()
+            for t, x, y, p in events(32, seed=1000 * label + number).T.tolist():
+                store.push_back(t, x, y, bool(p))
+            config = dv.io.MonoCameraWriter.EventOnlyConfig("DVS", (128, 128))
+            path = place / name / f"cifar10_{name}_{number}.aedat4"
+            dv.io.MonoCameraWriter(f"{path}", config).writeEvents(store)
+    (place / "CIFAR10DVS.zip").touch()
+
+
+def test_cifar10_dvs(nothing_installed, offline):
+    write_cifar10_dvs(nothing_installed / "mine")
+    frames, labels = load("cifar10-dvs", "train", "mine", T=10)
+    assert frames.shape == (500, 10, 2, 48, 48) and labels.bincount().tolist() == [50] * 10
+    assert torch.equal(frames[0], counted(events(32, seed=850), 10))
+    test, labels = load("cifar10-dvs", "test", "mine", T=10)
+    assert torch.equal(test[0], counted(events(32, seed=900), 10))
+    assert torch.equal(test[-1], counted(events(32, seed=9949), 10)) and labels[-1] == 9
+
+
+def test_saccades_are_events_of_the_digits():
+    frames, labels = load("digit-saccades", "test", T=6)
+    assert frames.shape == (360, 6, 2, 16, 16) and frames.dtype == torch.uint8
+    assert torch.equal(labels, load("digits", "test")[1])
+    assert torch.equal(frames[:9], load("digit-saccades", "test", T=6)[0][:9])
+    # Every part of a recording has as many events, and both polarities.
+    counts = frames.sum((2, 3, 4))
+    assert torch.equal(counts, counts[:, :1].expand(-1, 6)) and counts.min() > 30
+    assert frames.sum((0, 1, 3, 4)).min() > 0
+
+
+def test_events_follow_the_change_of_light():
+    # An edge, bright on the left, that moves to the left as the camera goes right.
+    image = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    image[..., :4] = 255
+    first, second = saccades.events_of(torch.cat([image, torch.zeros_like(image)]))
+    assert len(second) == 0
+    start = first[first["t"] <= saccades.STEPS]
+    middle = start[(start["y"] > 4) & (start["y"] < 11) & (start["x"] > 4) & (start["x"] < 11)]
+    assert len(middle) and not middle["p"].any()
+    # Back where it was, each pixel has seen as many changes up as down, but for what is below the
+    # contrast.
+    balance = np.zeros((16, 16), int)
+    np.add.at(balance, (first["y"], first["x"]), np.where(first["p"], 1, -1))
+    assert np.abs(balance).max() <= 1
+    assert (np.diff(first["t"]) >= 0).all()
+
+
+@pytest.mark.parametrize("name, steps, border, mirrors", [
+    ("digits", (), 1, False), ("fashion-mnist", (), 1, True), ("cifar10", (), 4, True),
+    ("digit-saccades", (3,), 1, False), ("dvs-gesture", (3,), 5, False),
+    ("cifar10-dvs", (3,), 5, True),
+])
+def test_augmentation_moves_and_mirrors(name, steps, border, mirrors):
+    frames = torch.randint(1, 256, (64, *steps, 2, 6, 6), dtype=torch.uint8)
+    views = augment(name, frames, torch.Generator().manual_seed(0))
+    assert views.shape == frames.shape and views.dtype == torch.uint8
+    padded = torch.nn.functional.pad(frames, [border] * 4)
+    side, mirrored, seen = 2 * border + 1, 0, set()
     for n, view in enumerate(views):
-        moves = [padded[n, :, y : y + 6, x : x + 6] for y in range(3) for x in range(3)]
-        straight = any(torch.equal(view, move) for move in moves)
+        moves = [padded[n, ..., y : y + 6, x : x + 6] for y in range(side) for x in range(side)]
+        straight = [number for number, move in enumerate(moves) if torch.equal(view, move)]
         mirrored += not straight
-        assert straight or any(torch.equal(view.flip(2), move) for move in moves)
-    assert (mirrored > 0) == (name == "fashion-mnist")
-    assert torch.equal(views, augment(name, images, torch.Generator().manual_seed(0)))
-    assert not torch.equal(views, augment(name, images, torch.Generator().manual_seed(1)))
+        seen |= set(straight)
+        assert straight or any(torch.equal(view.flip(-1), move) for move in moves)
+    assert (mirrored > 0) == mirrors and len(seen) > 5
+    assert torch.equal(views, augment(name, frames, torch.Generator().manual_seed(0)))
+    assert not torch.equal(views, augment(name, frames, torch.Generator().manual_seed(1)))

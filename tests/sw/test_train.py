@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sw import golden
 from sw import train as trainer
 from sw.checkpoint import load_checkpoint, load_model, save_checkpoint
 from sw.data import load
+from sw.export import export
 from sw.train import evaluate, flip_ratio, main
 
 ROOT = Path(__file__).parents[2]
@@ -192,6 +194,21 @@ def test_the_network_needs_an_output_for_every_class(arch, tmp_path, capsys):
     assert run(arch.replace(":net", ":narrow"), tmp_path / "run") == 2
     assert "narrow has 5 outputs, digits has 10 classes" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_events_are_trained_on_and_exported(tmp_path):
+    out = tmp_path / "run"
+    options = ["--data", "digit-saccades", "--T", "2", "--epochs", "2", "--out", str(out)]
+    assert main(options) == 0
+    first, last = losses(out)
+    assert last < first
+    model, network, info = load_model(out / "checkpoint.safetensors")
+    frames, labels = load("digit-saccades", "test", T=2)
+    assert frames.shape[1:] == network.frame_shape == (2, 2, 16, 16)
+    image = export(model, network, info["args"])
+    report = golden.evaluate(image, frames, labels)
+    assert report["float_accuracy"] == info["history"][-1]["test_accuracy"] > 0.3
+    assert report["agreement"] > 0.9
 
 
 def test_a_checkpoint_without_training_is_not_resumed(whole, tmp_path, capsys):
