@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file, so that reading one from a stranger runs no code.
 
-Tensors are named ``model.*`` and ``optimizer.<parameter>.<name>``; the metadata holds one JSON
-object with the network description, the training arguments, and the log so far.
+Tensors are named ``model.*`` and ``optimizer.<parameter>.<name>``, and ``trained.*`` where the
+model is an average of the one in training; the metadata holds one JSON object with the network
+description, the training arguments, and the log so far.
 """
 
 import json
@@ -23,12 +24,14 @@ class CheckpointError(ValueError):
     """A file that is missing or is not a checkpoint of this project, in one line."""
 
 
-def save_checkpoint(path, model, optimizer=None, **info):
+def save_checkpoint(path, model, optimizer=None, trained=None, **info):
     """Write a SpikingNetwork, its optimiser and any JSON-able ``info`` to ``path``.
 
+    trained: state_dict of the model that the optimiser updates, if that is another.
     Never leaves a half-written file: the old checkpoint stays until the new one is complete.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"trained.{name}": tensor for name, tensor in (trained or {}).items()}
     if optimizer is not None:
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
@@ -58,19 +61,21 @@ def load_checkpoint(path):
         raise CheckpointError(f"{path}: not a checkpoint ({error})") from error
     if not isinstance(info, dict) or info.pop("format", None) != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this project")
-    state, optimizer = {}, {}
+    states, optimizer = {"model": {}, "trained": {}}, {}
     try:
         network = Network.from_dict(info.pop("network"))
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
-            if kind == "model":
-                state[rest] = tensor
+            if kind in states:
+                states[kind][rest] = tensor
             else:
                 index, _, field = rest.partition(".")
                 optimizer.setdefault(int(index), {})[field] = tensor
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({error})") from error
-    return network, state, {**info, "optimizer": optimizer}
+    return network, states["model"], {
+        **info, "optimizer": optimizer, "trained": states["trained"]
+    }
 
 
 def load_model(path):

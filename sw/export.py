@@ -69,6 +69,10 @@ def export(model, network, info=None, gain="exact", calibration_images=None):
         raise ExportError(
             f"{network.name} has real weights (--neuron fp): train with --neuron agmm or vanilla"
         )
+    if network.trained_only:
+        raise ExportError(
+            f"{network.name}: the hardware has no layers such as {', '.join(network.trained_only)}"
+        )
     if gain not in ("exact", "frozen"):
         raise ExportError(f"gain must be exact or frozen, got {gain!r}")
     frozen = None
@@ -294,15 +298,14 @@ def _fold_readout(network, index, module, _):
     _finite(name, "a weight", _array(module.linear.weight))
     shift = _finite(name, "the bias", _array(module.linear.bias))
     # A weight for an average is that of all that it is of.
-    weights = module.linear.integers.cpu().numpy()
-    count = network.shapes[index].size // weights.shape[1]
+    weights, count = module.for_pixels(module.linear.integers, network.shapes[index])
     scale = _array(module.linear.scale) / count
     if (scale != scale[0]).any():
         raise ExportError(f"{name}: all classes must share one weight scale")
     # The logits are means over T, the integers sums.
     bias = np.rint(np.clip(network.T * shift / scale, -(2.0**60), 2.0**60)).astype(np.int64)
     return LayerImage(
-        weights.repeat(count, axis=1), bias, None, None, None,
+        weights.cpu().numpy(), bias, None, None, None,
         np.float32(scale), np.float32(shift), None,
     )
 

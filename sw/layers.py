@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 
 __all__ = [
-    "AveragedConv", "AveragedReadout", "Conv", "Events", "LayerError", "Network", "Pixels",
-    "Readout", "ResidualConv", "Shape", "Stem", "averages",
-    "projects",
+    "AveragedConv", "AveragedReadout", "Conv", "EventStem", "Events", "LayerError", "Network",
+    "Pixels", "PooledStem", "Readout", "ResidualConv", "Shape", "Stem", "TransitionConv",
+    "averages", "projects",
 ]
 
 NEURONS = ("agmm", "vanilla", "fp")
@@ -137,6 +137,38 @@ class Stem(_Window):
 
 
 @dataclass(frozen=True)
+class EventStem(Stem):
+    """First layer: 8-bit weights on counts of events, a frame and a current for each time step.
+
+    For the papers' networks; the hardware has none.
+    """
+
+    trained_only = True
+
+
+@dataclass(frozen=True)
+class PooledStem(Stem):
+    """Stem whose currents are pooled before the neurons: the largest of 3 x 3, with stride 2.
+
+    As in ResNets for ImageNet, where a shortcut follows. The hardware has none.
+    """
+
+    trained_only = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.pool != 1:
+            raise LayerError(f"pool must be 1 behind pooled currents, got {self.pool}")
+
+    def conv_shape(self, shape):
+        conv = super().conv_shape(shape)
+        return Shape(conv.channels, (conv.height + 1) // 2, (conv.width + 1) // 2)
+
+    def macs(self, shape):
+        return super().conv_shape(shape).size * self.fan_in(shape)
+
+
+@dataclass(frozen=True)
 class Conv(_Window):
     """Binary convolution on spikes: batch norm, AGMM gain and LIF follow it."""
 
@@ -214,6 +246,31 @@ class ResidualConv(Conv):
 
 
 @dataclass(frozen=True)
+class TransitionConv(ResidualConv):
+    """ResidualConv of stride 2 that averages 2 x 2 squares first, then projects their averages.
+
+    So Bi-Real Net does for ImageNet, and the AGMM paper after it. The hardware has none.
+    """
+
+    stride: int = 2
+    projection: bool = True
+
+    trained_only = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if (self.stride, self.projection) != (2, True):
+            raise LayerError("a transition has stride=2 and projection=True")
+
+    def check_shape(self, shape):
+        if shape.height % 2 or shape.width % 2:
+            raise LayerError(
+                f"a transition averages 2 x 2 squares, but the map is {shape.height} x"
+                f" {shape.width}"
+            )
+
+
+@dataclass(frozen=True)
 class Readout:
     """Last layer: 8-bit fully connected weights on spikes, summed over the time steps."""
 
@@ -231,17 +288,32 @@ class Readout:
 
 @dataclass(frozen=True)
 class AveragedReadout(Readout):
-    """Readout behind a global average pooling: the same weights for all pixels of a channel."""
+    """Readout behind an average pooling: the same weights for all pixels of a square.
+
+    window: side of the squares, which tile the map; 0 for a global pooling.
+    """
+
+    window: int = 0
 
     @property
     def plain(self):
         return Readout(self.channels)
 
+    def check_shape(self, shape):
+        """LayerError unless the squares tile an input of ``shape``."""
+        if self.window and (shape.height % self.window or shape.width % self.window):
+            raise LayerError(
+                f"window={self.window} does not divide a map of {shape.height} x {shape.width}"
+            )
+
     def fan_in(self, shape):
-        return shape.channels
+        squares = 1
+        if self.window:
+            squares = (shape.height // self.window) * (shape.width // self.window)
+        return shape.channels * squares
 
     def macs(self, shape):
-        return self.channels * shape.channels
+        return self.channels * self.fan_in(shape)
 
 
 def projects(layer):
@@ -257,7 +329,8 @@ def averages(layer):
 _KINDS = {
     cls.__name__.lower(): cls
     for cls in (
-        Events, Pixels, Stem, Conv, AveragedConv, ResidualConv, Readout, AveragedReadout,
+        Events, Pixels, Stem, EventStem, PooledStem, Conv, AveragedConv, ResidualConv,
+        TransitionConv, Readout, AveragedReadout,
     )
 }
 
@@ -314,6 +387,11 @@ class Network:
                 )
             if isinstance(layer, ResidualConv):
                 self._check_shortcut(index)
+            if isinstance(layer, AveragedReadout):
+                try:
+                    layer.check_shape(shape)
+                except LayerError as error:
+                    raise LayerError(f"{self.name}: layer {index}: {error}") from error
 
     def _check_shortcut(self, index):
         """LayerError unless the layer before ``index`` has a current for its shortcut."""
@@ -339,7 +417,7 @@ class Network:
                 raise LayerError(f"{self.name}: layer {index} projection must be True or False")
             sizes |= {f"layer {index} {key}": n for key, n in values.items()}
         for name, value in sizes.items():
-            low = 0 if name.endswith("padding") else 1
+            low = 0 if name.endswith(("padding", "window")) else 1
             if type(value) is not int or value < low:
                 raise LayerError(
                     f"{self.name}: {name} must be a whole number from {low} on, got {value!r}"
@@ -361,7 +439,7 @@ class Network:
     def frame_shape(self):
         """What the network takes, unsigned bytes: [C, H, W], or [T, C, H, W] of events."""
         shape = (self.input.channels, self.input.height, self.input.width)
-        return (self.T, *shape) if isinstance(self.layers[0], Events) else shape
+        return (self.T, *shape) if isinstance(self.layers[0], (Events, EventStem)) else shape
 
     @property
     def coded(self):
@@ -388,6 +466,14 @@ class Network:
         return self.replace(layers=[getattr(layer, "plain", layer) for layer in self.layers])
 
     @property
+    def trained_only(self):
+        """Names of the layers that the hardware does not have."""
+        return [
+            self.layer_name(index) for index, layer in enumerate(self.layers)
+            if getattr(layer, "trained_only", False)
+        ]
+
+    @property
     def uses_agmm(self):
         """Whether any layer has that gain."""
         return any(map(self.has_agmm, range(len(self.layers))))
@@ -401,9 +487,10 @@ class Network:
         return f"{type(self.layers[index]).__name__.lower()}{index}"
 
     def layer_macs(self):
-        """MACs of every layer over all T steps; the stem counts once, for it runs once."""
+        """MACs of every layer over all T steps; the stem of an image counts once, it runs once."""
+        static = isinstance(self.layers[0], Stem) and len(self.frame_shape) == 3
         return [
-            layer.macs(shape) * (1 if isinstance(layer, Stem) else self.T)
+            layer.macs(shape) * (1 if static and layer is self.layers[0] else self.T)
             for layer, shape in zip(self.layers, self.shapes, strict=False)
         ]
 

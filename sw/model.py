@@ -13,13 +13,16 @@ from sw.layers import (
     AveragedReadout,
     Conv,
     Events,
+    EventStem,
     Pixels,
+    PooledStem,
     Readout,
     ResidualConv,
     Stem,
+    TransitionConv,
     averages,
 )
-from sw.modules import AGMM, LIF, BinaryConv2d, QuantConv2d, QuantLinear
+from sw.modules import AGMM, LIF, BatchNorm2d, BinaryConv2d, QuantConv2d, QuantLinear
 
 __all__ = [
     "CodedLayer", "ConvLayer", "ReadoutLayer", "Shortcut", "SpikingNetwork", "StemLayer",
@@ -74,11 +77,14 @@ class Shortcut(nn.Module):
         super().__init__()
         self.layer, self.conv = layer, None
         if layer.projection:
-            self.conv = QuantConv2d(shape.channels, layer.channels, 1, layer.stride, 0)
-            self.norm = nn.BatchNorm2d(layer.channels)
+            stride = 1 if isinstance(layer, TransitionConv) else layer.stride
+            self.conv = QuantConv2d(shape.channels, layer.channels, 1, stride, 0)
+            self.norm = BatchNorm2d(layer.channels)
 
     def forward(self, stream):
         folded = stream.flatten(0, 1)
+        if isinstance(self.layer, TransitionConv):
+            folded = F.avg_pool2d(folded, 2)
         if self.conv is not None:
             folded = self.norm(self.conv(folded))
         elif averages(self.layer):
@@ -88,21 +94,32 @@ class Shortcut(nn.Module):
 
 
 class StemLayer(_NeuronLayer):
-    """8-bit convolution of a static image, computed once, then the neuron over T steps."""
+    """8-bit convolution of a static image, computed once, then the neuron over T steps.
+
+    Of event frames it is computed at every step.
+    """
 
     def __init__(self, network, index):
         super().__init__(network, index)
         layer, shape = network.layers[index], network.shapes[index]
-        self.T = network.T
+        self.T, self.pools_currents = network.T, isinstance(layer, PooledStem)
         self.conv = QuantConv2d(
             shape.channels, layer.channels, layer.kernel, layer.stride, layer.padding
         )
-        self.norm = nn.BatchNorm2d(layer.channels)
+        self.norm = BatchNorm2d(layer.channels)
 
     def current(self, images):
-        """Currents ``[T, N, C', H', W']`` of images ``[N, C, H, W]``, unsigned bytes."""
-        current = self.norm(self.conv(images.float() / 255))
+        """Currents ``[T, N, C', H', W']`` of unsigned bytes: ``[N, C, H, W]``, or T of them each.
+
+        The T frames of an event camera are ``[N, T, C, H, W]``.
+        """
+        folded = images.transpose(0, 1).flatten(0, 1) if images.dim() == 5 else images
+        current = self.norm(self.conv(folded.to(self.conv.weight.dtype) / 255))
+        if self.pools_currents:
+            current = F.max_pool2d(current, 3, 2, 1)
         current = current.contiguous(memory_format=torch.channels_last)
+        if images.dim() == 5:
+            return current.unflatten(0, (self.T, -1))
         return current.expand(self.T, *current.shape)
 
 
@@ -116,7 +133,7 @@ class ConvLayer(_NeuronLayer):
         real = network.neuron == "fp"
         self.average = nn.AvgPool2d(2) if isinstance(layer, AveragedConv) else nn.Identity()
         self.conv = nn.Conv2d(*arguments, bias=False) if real else BinaryConv2d(*arguments)
-        self.norm = nn.BatchNorm2d(layer.channels)
+        self.norm = BatchNorm2d(layer.channels)
         self.agmm = AGMM(network.T) if network.has_agmm(index) else None
         if isinstance(layer, ResidualConv):
             self.shortcut = Shortcut(layer, shape)
@@ -134,17 +151,39 @@ class ReadoutLayer(nn.Module):
     def __init__(self, network, index):
         super().__init__()
         layer = network.layers[index]
-        self.averages = isinstance(layer, AveragedReadout)
+        self.squares = None
+        if isinstance(layer, AveragedReadout):
+            shape = network.shapes[index]
+            self.squares = [side // (layer.window or side) for side in (shape.height, shape.width)]
         self.linear = QuantLinear(layer.fan_in(network.shapes[index]), layer.channels)
 
     def forward(self, spikes):
-        return self.linear(spikes.mean((3, 4)) if self.averages else spikes.flatten(2))
+        if self.squares is not None:
+            T = len(spikes)
+            averages = F.adaptive_avg_pool2d(spikes.flatten(0, 1), self.squares)
+            spikes = averages.unflatten(0, (T, -1))
+        return self.linear(spikes.flatten(2))
+
+    def for_pixels(self, weights, shape):
+        """Weights ``[classes, averages]`` as those of pixels, and how many an average is of.
+
+        shape: of the map that is averaged.
+        """
+        if self.squares is None:
+            return weights, 1
+        height, width = (
+            side // squares
+            for side, squares in zip((shape.height, shape.width), self.squares, strict=True)
+        )
+        maps = weights.view(len(weights), shape.channels, *self.squares)
+        maps = maps.repeat_interleave(height, 2).repeat_interleave(width, 3)
+        return maps.flatten(1), height * width
 
 
 _LAYERS = {
-    Events: CodedLayer, Pixels: CodedLayer, Stem: StemLayer, Conv: ConvLayer,
-    AveragedConv: ConvLayer, ResidualConv: ConvLayer, Readout: ReadoutLayer,
-    AveragedReadout: ReadoutLayer,
+    Events: CodedLayer, Pixels: CodedLayer, Stem: StemLayer, EventStem: StemLayer,
+    PooledStem: StemLayer, Conv: ConvLayer, AveragedConv: ConvLayer, ResidualConv: ConvLayer,
+    TransitionConv: ConvLayer, Readout: ReadoutLayer, AveragedReadout: ReadoutLayer,
 }
 
 

@@ -10,7 +10,9 @@ from torch import nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-__all__ = ["AGMM", "LIF", "BinaryConv2d", "QuantConv2d", "QuantLinear"]
+from sw.processes import number, summed
+
+__all__ = ["AGMM", "LIF", "BatchNorm2d", "BinaryConv2d", "QuantConv2d", "QuantLinear"]
 
 
 class _Sign(Function):
@@ -51,6 +53,28 @@ class BinaryConv2d(nn.Conv2d):
     def forward(self, spikes):
         weight = self.gamma[:, None, None, None] * _Sign.apply(self.weight)
         return self._conv_forward(spikes, weight, None)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the samples of all processes; PyTorch's own takes GPUs.
+
+    All have as many samples.
+    """
+
+    def forward(self, folded):
+        if not self.training or number() == 1:
+            return super().forward(folded)
+        moments = torch.stack([folded.mean((0, 2, 3)), folded.square().mean((0, 2, 3))])
+        mean, square = summed(moments) / number()
+        variance = square - mean.square()
+        samples = number() * folded[:, 0].numel()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * samples / (samples - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return folded * scale[:, None, None] + shift[:, None, None]
 
 
 class _UnrolledLIF(Function):

@@ -3,23 +3,29 @@
 import importlib.machinery
 import importlib.util
 import sys
+from functools import partial
 from pathlib import Path
 
 from sw.layers import (
+    AveragedConv,
     AveragedReadout,
     Conv,
     Events,
+    EventStem,
     LayerError,
     Network,
+    PooledStem,
     Readout,
     ResidualConv,
     Shape,
     Stem,
+    TransitionConv,
 )
 
 __all__ = [
     "BUILTIN", "cnv", "digit_saccades", "digits", "fashion_mnist", "fashion_mnist_fast",
-    "fashion_mnist_residual", "load", "resnet19", "resnet20", "tinbinn",
+    "fashion_mnist_residual", "load", "resnet18", "resnet19", "resnet20", "tinbinn", "vggsnn",
+    "vggsnn_strides",
 ]
 
 
@@ -87,7 +93,46 @@ def resnet19(classes=100, widths=(128, 256, 512), blocks=(3, 3, 2), size=32):
         for unit in range(2 * count):
             down = stage > 0 and unit == 0
             layers.append(ResidualConv(width, stride=1 + down, projection=down))
-    return Network("resnet19", Shape(3, size, size), [*layers, AveragedReadout(classes)], T=2)
+    name = f"resnet19-{classes}"
+    return Network(name, Shape(3, size, size), [*layers, AveragedReadout(classes)], T=2)
+
+
+def resnet18(classes=1000, size=224):
+    """ResNet-18 of the AGMM paper for ImageNet, a shortcut around each convolution: Bi-Real Net's.
+
+    Liu et al. 2018, arXiv 1808.00278, figure 3.
+    """
+    layers = [PooledStem(64, kernel=7, stride=2)]
+    for width in (64, 128, 256, 512):
+        first = ResidualConv(64) if width == 64 else TransitionConv(width)
+        layers += [first, *[ResidualConv(width)] * 3]
+    return Network("resnet18", Shape(3, size, size), [*layers, AveragedReadout(classes)])
+
+
+def vggsnn(classes=10, T=10):
+    """VGGSNN of Deng et al. (arXiv 2202.11946) for event cameras, with average pooling."""
+    return Network(
+        f"vggsnn-{classes}",
+        Shape(2, 48, 48),
+        [
+            EventStem(64), Conv(128), AveragedConv(256), Conv(256), AveragedConv(512), Conv(512),
+            AveragedConv(512), Conv(512), AveragedReadout(classes, window=2),
+        ],
+        T=T,
+    )
+
+
+def vggsnn_strides(classes=10, T=10):
+    """The same with strides of 2 in place of the pooling."""
+    pairs = [
+        layer for width in (256, 512, 512) for layer in (Conv(width), Conv(width, stride=2))
+    ]
+    return Network(
+        f"vggsnn-strides-{classes}",
+        Shape(2, 48, 48),
+        [EventStem(64), Conv(128, stride=2), *pairs, Readout(classes)],
+        T=T,
+    )
 
 
 def cnv():
@@ -123,7 +168,8 @@ BUILTIN = {
     network().name: network
     for network in (
         digits, digit_saccades, fashion_mnist, fashion_mnist_fast, fashion_mnist_residual, cnv,
-        tinbinn, resnet19, resnet20,
+        tinbinn, resnet20, partial(resnet19, 10), resnet19, resnet18,
+        *(partial(vgg, *size) for vgg in (vggsnn, vggsnn_strides) for size in ((10, 10), (11, 16))),
     )
 }
 

@@ -1,15 +1,15 @@
-"""Datasets as two tensors in memory: frames of bytes, and labels.
+"""Datasets: frames of bytes, and labels, as tensors in memory. Of ImageNet, frames stay on disk.
 
 A module for each source; this one knows them all.
 """
 
 from functools import partial
 
-from sw.data import cifar, digits, events, fashion_mnist, saccades
-from sw.data.augment import augment
+from sw.data import cifar, digits, events, fashion_mnist, imagenet, saccades
+from sw.data.augment import Views
 from sw.data.source import DataError
 
-__all__ = ["DATASETS", "DataError", "augment", "load"]
+__all__ = ["DATASETS", "DataError", "Views", "load"]
 
 
 def _static(load):
@@ -22,6 +22,7 @@ _LOADERS = {
     "fashion-mnist": _static(fashion_mnist.load),
     "cifar10": _static(partial(cifar.load, "CIFAR10")),
     "cifar100": _static(partial(cifar.load, "CIFAR100")),
+    "imagenet": _static(imagenet.load),
     "digit-saccades": saccades.load,
     "dvs-gesture": partial(events.load, "DVSGesture"),
     "cifar10-dvs": partial(events.load, "CIFAR10DVS"),

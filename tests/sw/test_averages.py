@@ -126,6 +126,28 @@ def test_the_average_of_a_map_has_one_weight():
     assert torch.allclose(float_network(exported).layers[1](spikes), expected, atol=1e-5)
 
 
+def test_the_average_of_a_square_has_one_weight():
+    network = NETWORK.replace(input=Shape(2, 6, 8), layers=[Stem(5), AveragedReadout(3, window=2)])
+    model, exported = random_model(network), random_image(network)
+    integers = model.layers[1].linear.integers
+    assert integers.shape == (3, 5 * 3 * 4)
+    weights = torch.from_numpy(exported.layers[1].weights).view(3, 5, 6, 8)
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert torch.equal(weights[..., row::2, column::2], integers.view(3, 5, 3, 4))
+    spikes = torch.rand(3, 2, 5, 6, 8).round()
+    expected = model.layers[1](spikes)
+    assert torch.allclose(float_network(exported).layers[1](spikes), expected, atol=1e-5)
+    # Of others than its own the averages differ.
+    assert not torch.allclose(model.layers[1](spikes.roll(1, 4)), expected, atol=1e-5)
+    assert network.layer_macs()[1] == 3 * 3 * integers.numel() // 3
+
+
+def test_squares_must_tile_the_map():
+    message = "averages: layer 1: window=3 does not divide a map of 8 x 8"
+    with pytest.raises(LayerError, match=message):
+        NETWORK.replace(layers=[Stem(6), AveragedReadout(3, window=3)])
+
+
 def test_a_kernel_of_the_map_is_a_fully_connected_layer():
     """Every weight meets one pixel, and nothing is padded."""
     network = Network(

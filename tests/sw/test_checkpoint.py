@@ -25,7 +25,7 @@ def test_a_checkpoint_brings_the_model_back(model, tmp_path):
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, model, accuracy=0.5)
     loaded, network, info = load_model(path)
-    assert network == SMALL and info == {"accuracy": 0.5, "optimizer": {}}
+    assert network == SMALL and info == {"accuracy": 0.5, "optimizer": {}, "trained": {}}
     assert not loaded.training
     images = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
     assert torch.equal(loaded(images), model.eval()(images))

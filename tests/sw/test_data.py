@@ -9,9 +9,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2.functional import to_pil_image
 
-from sw.data import DataError, augment, fashion_mnist, load, saccades, source
+from sw.checkpoint import load_checkpoint
+from sw.data import DataError, Views, fashion_mnist, load, saccades, source
 from sw.data.events import frames_of
+from sw.recipe import Recipe
+from sw.train import main
 
 
 def idx(array):
@@ -312,23 +316,90 @@ def test_events_follow_the_change_of_light():
     assert (np.diff(first["t"]) >= 0).all()
 
 
-@pytest.mark.parametrize("name, steps, border, mirrors", [
-    ("digits", (), 1, False), ("fashion-mnist", (), 1, True), ("cifar10", (), 4, True),
-    ("digit-saccades", (3,), 1, False), ("dvs-gesture", (3,), 5, False),
-    ("cifar10-dvs", (3,), 5, True),
+def write_imagenet(folder):
+    """Images of three sizes in two classes, in both splits: [split][class] -> paths."""
+    paths = {}
+    for split in ("train", "val"):
+        for label, name in enumerate(("n01", "n02")):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for number, size in enumerate(((300, 400), (500, 256), (224, 224))):
+                pixels = torch.full((3, *size), 20, dtype=torch.uint8)
+                # Only the middle is of the class.
+                top, left = (side // 3 for side in size)
+                pixels[:, top:-top, left:-left] = 200 - 50 * label
+                to_pil_image(pixels).save(place / f"{number}.png")
+                paths.setdefault((split, label), []).append(place / f"{number}.png")
+    return paths
+
+
+def test_imagenet_is_read_as_it_is_needed(tmp_path):
+    paths = write_imagenet(tmp_path)
+    frames, labels = load("imagenet", "test", tmp_path)
+    assert frames.shape == (6, 3, 224, 224) and labels.tolist() == [0, 0, 0, 1, 1, 1]
+    some = frames[torch.tensor([0, 4])]
+    assert some.shape == (2, 3, 224, 224) and some.dtype == torch.uint8
+    assert some[:, 0, 112, 112].tolist() == [200, 150] and some[:, 0, 2, 112].tolist() == [20, 20]
+    paths["val", 0][1].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"n01.1.png: not a readable image") as error:
+        frames[[1]]
+    assert "\n" not in f"{error.value}"
+
+
+def test_views_of_imagenet_are_parts_of_it(tmp_path):
+    write_imagenet(tmp_path)
+    frames, labels = load("imagenet", "train", tmp_path)
+    views = Views(frames, labels, Recipe(crop=0, flip=True), seed=0)
+    seen, classes = views.__getitems__([0, 4, 5])
+    assert seen.shape == (3, 3, 224, 224) and classes.tolist() == [0, 1, 1]
+    assert torch.equal(seen[1:], views.__getitems__([4, 5])[0])
+    assert not torch.equal(seen, frames[[0, 4, 5]])
+    views.epoch = 1
+    assert not torch.equal(seen, views.__getitems__([0, 4, 5])[0])
+
+
+def test_missing_imagenet_says_how_it_lies(nothing_installed):
+    with pytest.raises(DataError, match=r"no ImageNet in data/imagenet/train: .*image-net\.org"):
+        load("imagenet", "train")
+    (nothing_installed / "mine" / "val").mkdir(parents=True)
+    with pytest.raises(DataError, match="no ImageNet in mine/val"):
+        load("imagenet", "test", "mine")
+
+
+ARCH = """
+from sw.layers import *
+
+def imagenet():
+    return Network("small", Shape(3, 224, 224), [
+        PooledStem(4, kernel=7, stride=2), ResidualConv(4), TransitionConv(8),
+        TransitionConv(8), AveragedReadout(2),
+    ], T=2)
+
+def gestures():
+    return Network("small", Shape(2, 48, 48), [
+        EventStem(4), AveragedConv(8), Conv(8, stride=2), AveragedReadout(11, window=2)
+    ], T=2)
+
+def cifar():
+    return Network("small", Shape(3, 32, 32), [
+        Stem(4), ResidualConv(8, stride=2, projection=True), AveragedReadout(20),
+    ], T=2)
+"""
+
+
+@pytest.mark.parametrize("name, network, write, preset", [
+    ("imagenet", "imagenet", lambda folder, _: write_imagenet(folder), "agmm-imagenet"),
+    ("dvs-gesture", "gestures", lambda folder, _: write_gestures(folder), "agmm-dvs-gesture"),
+    ("cifar10", "cifar", lambda *where: write_cifar(*where, "CIFAR10"), "agmm-cifar10"),
 ])
-def test_augmentation_moves_and_mirrors(name, steps, border, mirrors):
-    frames = torch.randint(1, 256, (64, *steps, 2, 6, 6), dtype=torch.uint8)
-    views = augment(name, frames, torch.Generator().manual_seed(0))
-    assert views.shape == frames.shape and views.dtype == torch.uint8
-    padded = torch.nn.functional.pad(frames, [border] * 4)
-    side, mirrored, seen = 2 * border + 1, 0, set()
-    for n, view in enumerate(views):
-        moves = [padded[n, ..., y : y + 6, x : x + 6] for y in range(side) for x in range(side)]
-        straight = [number for number, move in enumerate(moves) if torch.equal(view, move)]
-        mirrored += not straight
-        seen |= set(straight)
-        assert straight or any(torch.equal(view.flip(-1), move) for move in moves)
-    assert (mirrored > 0) == mirrors and len(seen) > 5
-    assert torch.equal(views, augment(name, frames, torch.Generator().manual_seed(0)))
-    assert not torch.equal(views, augment(name, frames, torch.Generator().manual_seed(1)))
+def test_a_preset_trains_from_files_to_checkpoint(
+    nothing_installed, offline, monkeypatch, capsys, name, network, write, preset
+):
+    write(nothing_installed / "mine", monkeypatch)
+    (nothing_installed / "mine.py").write_text(ARCH)
+    assert main([
+        "--preset", preset, "--arch", f"mine.py:{network}", "--data-root", "mine", "--T", "2",
+        "--epochs", "1", "--batch", "4", "--out", "run",
+    ]) == 0
+    assert "epoch   1" in capsys.readouterr().err
+    assert load_checkpoint("run/checkpoint.safetensors")[2]["args"]["preset"] == preset

@@ -1,9 +1,10 @@
 import pytest
 import torch
+import torchvision
 
 from sw.model import SpikingNetwork
 from sw.modules import AGMM
-from sw.networks import digits, resnet19
+from sw.networks import digits, load, resnet19
 from sw.size import Size, size_report
 
 
@@ -19,6 +20,23 @@ def test_resnet19_for_cifar100_has_the_size_of_the_paper():
     vanilla = SpikingNetwork(resnet19().replace(neuron="vanilla"))
     assert size == size_report(vanilla)
     assert size != size_report(SpikingNetwork(resnet19(classes=10).replace(neuron="vanilla")))
+
+
+def test_resnet18_has_the_parameters_of_torchvisions():
+    size = size_report(SpikingNetwork(load("resnet18").replace(neuron="vanilla")))
+    assert size.parameters == sum(p.numel() for p in torchvision.models.resnet18().parameters())
+    # All 3 x 3 kernels are binary: not the stem, the transitions and the readout.
+    assert size.binary == 10_985_472
+
+
+@pytest.mark.parametrize("name", ["vggsnn-10", "vggsnn-strides-10"])
+def test_vggsnn_has_the_size_of_deng_et_al(name):
+    network = load(name)
+    assert network.frame_shape == (10, 2, 48, 48)
+    size = size_report(SpikingNetwork(network.replace(neuron="vanilla")))
+    assert size.binary == 9_216_000
+    norms = 2 * sum(layer.channels for layer in network.layers[:-1])
+    assert size.parameters == size.binary + 2 * 64 * 9 + 512 * 3 * 3 * 10 + 10 + norms
 
 
 @pytest.mark.parametrize("neuron", ["agmm", "vanilla"])

@@ -13,7 +13,10 @@ from sw import train as trainer
 from sw.checkpoint import load_checkpoint, load_model, save_checkpoint
 from sw.data import load
 from sw.export import export
-from sw.train import evaluate, flip_ratio, main
+from sw.optimise import make_optimizer
+from sw.recipe import Recipe
+from sw.train import main
+from sw.training import evaluate, flip_ratio
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,19 +57,19 @@ def whole(arch, tmp_path_factory):
     return out
 
 
-def interrupted(arch, out, monkeypatch):
+def interrupted(arch, out, monkeypatch, *options):
     """The same run, stopped by Ctrl-C in the third epoch."""
     calls = []
 
-    def stop_in_third(*args):
+    def stop_in_third(*args, **options):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return evaluate(*args)
+        return evaluate(*args, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "evaluate", stop_in_third)
-        assert run(arch, out, "--epochs", "4") == 130
+        assert run(arch, out, "--epochs", "4", *options) == 130
     assert len(losses(out)) == 2
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     return out / "checkpoint.safetensors"
@@ -106,7 +109,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(arch, whole, tmp_path, monkeypat
 def test_a_resume_that_loses_state_is_noticed(arch, whole, tmp_path, monkeypatch, broken):
     checkpoint = interrupted(arch, tmp_path, monkeypatch)
     model, _, info = load_model(checkpoint)
-    optimizer = trainer.make_optimizer(model, 0.1)
+    optimizer = make_optimizer(model, Recipe())
     state = info.pop("optimizer")
     if broken == "optimizer":
         state[0]["exp_avg"].zero_()
@@ -126,6 +129,35 @@ def test_a_resume_with_other_options_remembers_the_first(arch, tmp_path, monkeyp
     info = load_checkpoint(checkpoint)[2]
     (earlier,) = info["earlier"]
     assert (earlier["epochs"], earlier["args"]["epochs"], info["args"]["epochs"]) == (2, 4, 3)
+
+
+def test_a_resumed_average_is_the_uninterrupted_one(arch, tmp_path, monkeypatch):
+    options = ["--epochs", "4", "--ema", "0.9"]
+    assert run(arch, tmp_path / "whole", *options) == 0
+    checkpoint = interrupted(arch, tmp_path / "cut", monkeypatch, *options)
+    assert main(["--resume", str(checkpoint)]) == 0
+    expected = load_file(tmp_path / "whole" / "checkpoint.safetensors")
+    found = load_file(checkpoint)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, expected[name]), name
+    # What is evaluated and exported is the average, which lags behind what is trained.
+    model, _, info = load_model(checkpoint)
+    assert evaluate(model, *load("digits", "test"))[0] == info["history"][-1]["test_accuracy"]
+    name = "layers.1.conv.weight"
+    assert not torch.equal(info["trained"][name], model.state_dict()[name])
+
+
+def test_compiled_is_what_is_trained_and_not_what_is_kept(arch, whole, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model)
+    assert run(arch, tmp_path / "run", "--epochs", "4", "--compile") == 0
+    assert len(compiled) == 1 and losses(tmp_path / "run") == losses(whole)
+
+
+def test_processes_that_prepare_frames_change_nothing(arch, whole, tmp_path):
+    assert run(arch, tmp_path / "run", "--epochs", "4", "--workers", "2") == 0
+    assert losses(tmp_path / "run") == losses(whole)
 
 
 def test_resume_keeps_the_network(whole, capsys):
@@ -154,7 +186,7 @@ def test_other_neurons_other_steps_and_bf16(arch, tmp_path, neuron, capsys):
         (["--arch", "nonsense"], "nonsense"),
         (["--arch", "mine:nothing"], "mine"),
         (["--T", "99"], "T must be"),
-        (["--epochs", "0"], "positive"),
+        (["--epochs", "0"], "epochs must be at least 1"),
         (["--data", "fashion-mnist", "--data-root", "nowhere"], "nowhere"),
         (["--resume", "missing.safetensors"], "missing.safetensors"),
         (["--resume", __file__], "not a checkpoint"),
