@@ -37,7 +37,7 @@ from sw.image import (
     Projection,
     save,
 )
-from sw.layers import Conv, Events, Pixels, Readout, ResidualConv, Stem, projects
+from sw.layers import EXPORTED, Conv, Events, Pixels, Readout, ResidualConv, Stem, projects
 
 __all__ = ["ExportError", "LayerBounds", "bounds", "calibrate", "export", "main", "provenance"]
 
@@ -65,13 +65,10 @@ def export(model, network, info=None, gain="exact", calibration_images=None):
     ``[N, *network.frame_shape]``); a network without AGMM ignores both. Raises ExportError, naming
     layer and channel, where a format of ``sw.formats`` cannot hold the network.
     """
-    if network.neuron == "fp":
-        raise ExportError(
-            f"{network.name} has real weights (--neuron fp): train with --neuron agmm or vanilla"
-        )
     if network.trained_only:
         raise ExportError(
-            f"{network.name}: the hardware has no layers such as {', '.join(network.trained_only)}"
+            f"{network.name}: the hardware does not have {', '.join(network.trained_only)}"
+            + ("" if network.neuron in EXPORTED else ": train with --neuron agmm or vanilla")
         )
     if gain not in ("exact", "frozen"):
         raise ExportError(f"gain must be exact or frozen, got {gain!r}")

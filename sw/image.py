@@ -188,7 +188,7 @@ def _network(data):
 
 
 def _check_network(network):
-    if network.neuron == "fp" or network.trained_only or network != network.plain:
+    if network.trained_only or network != network.plain:
         raise ImageError(f"a network that cannot be exported; {REMEDY}")
 
 

@@ -13,7 +13,12 @@ __all__ = [
     "averages", "projects",
 ]
 
-NEURONS = ("agmm", "vanilla", "fp")
+#: What drives a neuron: binary weights and the gain of eq. 11, the same without gain, real weights
+#: without gain; and for comparison with eq. 11, a gain of a half, and one learned for each step.
+NEURONS = ("agmm", "vanilla", "fp", "half", "scalar")
+
+#: Those that the hardware computes.
+EXPORTED = ("agmm", "vanilla")
 
 #: Leak factors the hardware can apply exactly: tau = 1 - 2**-leak_shift.
 LEAKS = {0.0: 0, 0.5: 1, 0.75: 2, 0.875: 3}
@@ -344,7 +349,8 @@ class Network:
     factor of the membrane, one of 0, 0.5, 0.75, 0.875 (exact in hardware). v_threshold: firing
     threshold.
     beta: half width of the surrogate gradient (AGMM paper, eq. 7). neuron: ``agmm`` (gain of
-    eq. 11), ``vanilla`` (binary weights, no gain) or ``fp`` (real weights; cannot be exported).
+    eq. 11), ``vanilla`` (binary weights, no gain), or of those that cannot be exported, ``fp``
+    (real weights), ``half`` (a gain of 1/2) or ``scalar`` (a gain learned for each time step).
     """
 
     name: str
@@ -446,15 +452,19 @@ class Network:
         """Whether the first layer is no Stem: the host makes spikes of the frames."""
         return isinstance(self.layers[0], _Coded)
 
-    def has_agmm(self, index):
-        """Whether a layer has the gain of eq. 11: a Conv, but not one that reads ``coded`` input.
+    def has_gain(self, index):
+        """Whether a layer has a gain: a Conv, but not one that reads ``coded`` input.
 
         That comes from outside, and its mean with it: no layer could sum it up.
         """
         return (
-            self.neuron == "agmm" and isinstance(self.layers[index], Conv)
+            self.neuron in ("agmm", "half", "scalar") and isinstance(self.layers[index], Conv)
             and not (index == 1 and self.coded)
         )
+
+    def has_agmm(self, index):
+        """Whether that gain is the one of eq. 11."""
+        return self.neuron == "agmm" and self.has_gain(index)
 
     def is_streamed(self, index):
         """Whether a layer's currents are those of a shortcut, or are read by one."""
@@ -467,11 +477,12 @@ class Network:
 
     @property
     def trained_only(self):
-        """Names of the layers that the hardware does not have."""
-        return [
+        """What the hardware does not have: names of layers, or the neuron."""
+        layers = [
             self.layer_name(index) for index, layer in enumerate(self.layers)
             if getattr(layer, "trained_only", False)
         ]
+        return layers + ([] if self.neuron in EXPORTED else [f"--neuron {self.neuron}"])
 
     @property
     def uses_agmm(self):

@@ -22,7 +22,15 @@ from sw.layers import (
     TransitionConv,
     averages,
 )
-from sw.modules import AGMM, LIF, BatchNorm2d, BinaryConv2d, QuantConv2d, QuantLinear
+from sw.modules import (
+    AGMM,
+    LIF,
+    BatchNorm2d,
+    BinaryConv2d,
+    QuantConv2d,
+    QuantLinear,
+    StepGain,
+)
 
 __all__ = [
     "CodedLayer", "ConvLayer", "ReadoutLayer", "Shortcut", "SpikingNetwork", "StemLayer",
@@ -124,7 +132,7 @@ class StemLayer(_NeuronLayer):
 
 
 class ConvLayer(_NeuronLayer):
-    """Binary (or, for neuron ``fp``, real) convolution, batch norm, AGMM gain, neuron, pooling."""
+    """Binary (or, for neuron ``fp``, real) convolution, batch norm, gain, neuron, pooling."""
 
     def __init__(self, network, index):
         super().__init__(network, index)
@@ -134,7 +142,10 @@ class ConvLayer(_NeuronLayer):
         self.average = nn.AvgPool2d(2) if isinstance(layer, AveragedConv) else nn.Identity()
         self.conv = nn.Conv2d(*arguments, bias=False) if real else BinaryConv2d(*arguments)
         self.norm = BatchNorm2d(layer.channels)
-        self.agmm = AGMM(network.T) if network.has_agmm(index) else None
+        self.agmm = None
+        if network.has_gain(index):
+            T, learned = network.T, network.neuron == "scalar"
+            self.agmm = AGMM(T) if network.has_agmm(index) else StepGain(T, learned)
         if isinstance(layer, ResidualConv):
             self.shortcut = Shortcut(layer, shape)
 

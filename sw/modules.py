@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sw.processes import number, summed
 
-__all__ = ["AGMM", "LIF", "BatchNorm2d", "BinaryConv2d", "QuantConv2d", "QuantLinear"]
+__all__ = ["AGMM", "LIF", "BatchNorm2d", "BinaryConv2d", "QuantConv2d", "QuantLinear", "StepGain"]
 
 
 class _Sign(Function):
@@ -150,6 +150,21 @@ class AGMM(nn.Module):
 
     def forward(self, current):
         return self.gain(current) * current
+
+
+class StepGain(nn.Module):
+    """Gain of the membrane input that knows nothing of it: X'[t] = sigmoid(alpha[t]) * X[t].
+
+    What AGMM is compared with. alpha ``[T]`` starts at 0, a gain of a half, and is learned or not.
+    """
+
+    def __init__(self, T, learned):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(T), requires_grad=learned)
+
+    def forward(self, current):
+        gain = torch.sigmoid(self.alpha[:, None, None, None, None])
+        return gain.to(current.dtype) * current
 
 
 class _Quantised:

@@ -10,8 +10,9 @@ __all__ = ["learning_rate", "make_average", "make_optimizer"]
 
 def make_optimizer(model, recipe):
     """The optimiser of a recipe. Only weights decay, not norms, gains and biases."""
-    weights = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    weights = [p for p in learned if p.dim() > 1]
+    others = [p for p in learned if p.dim() <= 1]
     groups = [
         {"params": weights, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},

@@ -57,7 +57,8 @@ def _parser():
     add("--data", choices=DATASETS, help="dataset (default: the preset's, or digits)")
     add("--data-root", metavar="DIR", help="folder of the dataset's files, if not found by itself")
     add("--arch", help="built-in network, or file.py:function (default: the preset's)")
-    add("--neuron", choices=NEURONS, help="agmm, vanilla (no gain) or fp (real weights)")
+    add("--neuron", choices=NEURONS, help="agmm, vanilla (no gain), fp (real weights); to compare"
+        " agmm with, half (a gain of 1/2) and scalar (one for each time step)")
     add("--T", type=int, help="time steps, 1 to 16 (default: the network's)")
     add("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
     add("--out", metavar="DIR", help="default: runs/<network>-<neuron>-T<T>-s<seed>")

@@ -241,7 +241,7 @@ def test_other_refusals(model):
     with pytest.raises(ExportError, match="gain must be exact or frozen"):
         export(model, TINY, gain="none")
     network = TINY.replace(neuron="fp")
-    with pytest.raises(ExportError, match="tiny has real weights"):
+    with pytest.raises(ExportError, match="--neuron fp: train with"):
         export(SpikingNetwork(network).eval(), network)
 
 

@@ -22,6 +22,8 @@ from sw.layers import (
     TransitionConv,
 )
 from sw.model import SpikingNetwork
+from sw.optimise import make_optimizer
+from sw.recipe import Recipe
 from tests.support import random_image
 
 EVENTS = Network("events", Shape(2, 6, 6), [EventStem(4), Conv(5), Readout(3)], T=3)
@@ -102,9 +104,30 @@ def test_what_cannot_be_is_refused(make, message):
 ])
 def test_the_hardware_has_none_and_the_export_says_so(network, layers, tmp_path):
     assert Network.from_dict(network.to_dict()) == network
-    with pytest.raises(ExportError, match=f"no layers such as {layers}$"):
+    with pytest.raises(ExportError, match=f"the hardware does not have {layers}$"):
         export(model_of(network), network)
     # Nor does an image of somebody else's.
     plain = random_image(EVENTS.replace(layers=[Stem(4), *EVENTS.layers[1:]]))
     with pytest.raises(ImageError, match="a network that cannot be exported"):
         image.save(replace(plain, network=EVENTS), tmp_path / "wrong.bsnn")
+
+
+def test_gains_to_compare_agmm_with(tmp_path):
+    """Of the same layers, a half at first, learned or not, and without hardware."""
+    agmm = Network("gains", Shape(1, 6, 6), [Stem(3), Conv(4), Readout(2)], T=3)
+    frames = frames_of(agmm, 4)
+    for neuron, learned in (("half", False), ("scalar", True)):
+        model = model_of(agmm.replace(neuron=neuron))
+        gain = model.layers[1].agmm
+        assert gain.alpha.requires_grad == learned
+        current = torch.randn(3, 4, 4, 6, 6)
+        assert torch.equal(gain(current), 0.5 * current)
+        model(frames).square().sum().backward()
+        assert (gain.alpha.grad is not None) == learned
+        with torch.no_grad():
+            gain.alpha[1] = 2
+        assert torch.allclose(gain(current)[1], current[1] * torch.tensor(2.0).sigmoid())
+        with pytest.raises(ExportError, match=f"--neuron {neuron}: train with --neuron agmm or"):
+            export(model, model.network)
+        size = sum(p.numel() for p in make_optimizer(model, Recipe()).param_groups[1]["params"])
+        assert size == 2 * 3 + 2 * 4 + 2 + 3 * learned
