@@ -31,6 +31,8 @@ class Recipe:
         choices=("tet", "mean"),
     )
     label_smoothing: float = _option(0.0, "share of the target given to all classes alike")
+    distill: float = _option(0.5, "share of the loss that compares with a teacher, if there is one")
+    temperature: float = _option(2.0, "that softens the teacher's and the own classes, to compare")
     crop: int = _option(1, "pixels by which a frame moves at most, zeros come in")
     flip: bool = _option(False, "mirror every second frame left to right")
     roll: int = _option(0, "pixels by which a frame moves at most, what leaves comes in again")
@@ -56,8 +58,11 @@ class Recipe:
         for name in ("label_smoothing", "ema", "momentum"):
             if getattr(self, name) >= 1:
                 raise RecipeError(f"{name} must be below 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise RecipeError(f"lr must be positive, got {self.lr}")
+        for name in ("lr", "temperature"):
+            if not getattr(self, name) > 0:
+                raise RecipeError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.distill > 1:
+            raise RecipeError(f"distill must be at most 1, got {self.distill}")
 
     def to_dict(self):
         return asdict(self)

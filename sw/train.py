@@ -22,6 +22,7 @@ from sw.model import SpikingNetwork
 from sw.optimise import make_average, make_optimizer
 from sw.plots import plot_curves
 from sw.recipe import PRESETS, Recipe, RecipeError, add_options
+from sw.teacher import load_teacher, start_from
 from sw.training import TrainingError, evaluate, train_epoch
 
 __all__ = ["main", "parse", "train"]
@@ -32,6 +33,7 @@ EPILOG = """examples:
   python sw/train.py --neuron vanilla --seed 1          the same without AGMM
   python sw/train.py --arch my.py:net --data digits     a network of your own
   python sw/train.py --preset agmm-cifar10 --show       all that the preset says
+  python sw/train.py --teacher runs/x/checkpoint.safetensors      distilled from another network
   python sw/train.py --resume runs/x/checkpoint.safetensors --epochs 40
   torchrun --nproc-per-node 2 sw/train.py --preset agmm-cifar10      two processes, or GPUs
 
@@ -42,7 +44,7 @@ Where other jobs keep the cores busy, set OMP_NUM_THREADS=1: threads that wait f
 shared core are many times slower."""
 
 #: What a resumed run keeps.
-KEPT = ("preset", "arch", "data", "neuron", "T", "seed")
+KEPT = ("preset", "arch", "data", "neuron", "T", "seed", "init", "teacher")
 
 
 def _parser():
@@ -61,6 +63,8 @@ def _parser():
         " agmm with, half (a gain of 1/2) and scalar (one for each time step)")
     add("--T", type=int, help="time steps, 1 to 16 (default: the network's)")
     add("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    add("--init", metavar="CHECKPOINT", help="start from its weights; T may be another")
+    add("--teacher", metavar="CHECKPOINT", help="network to distil from, or torchvision:MODEL")
     add("--out", metavar="DIR", help="default: runs/<network>-<neuron>-T<T>-s<seed>")
     add("--resume", metavar="CHECKPOINT", help="go on with a run, with its own arguments")
     add("--workers", type=int, default=0, metavar="N",
@@ -148,11 +152,14 @@ def train(args):
         network = describe(args)
         torch.manual_seed(args.seed)
         model, info = SpikingNetwork(network), {"history": [], "optimizer": {}, "trained": {}}
+        if args.init:
+            start_from(model, args.init)
     train_set, test_set = (
         load(args.data, split, args.data_root, network.T) for split in ("train", "test")
     )
     history = info["history"]
     _check(args, network, train_set, len(history))
+    teacher = load_teacher(args.teacher, network, device) if args.teacher else None
     model.to(device, memory_format=torch.channels_last)
     average = make_average(model, recipe)
     if info["trained"]:
@@ -183,7 +190,7 @@ def train(args):
         for views.epoch in range(len(history), recipe.epochs):
             start = time.perf_counter()
             entry = {"epoch": views.epoch + 1, **train_epoch(
-                model, forward, optimizer, views, recipe, args.seed, args.workers, average
+                model, forward, optimizer, views, recipe, args.seed, args.workers, average, teacher
             )}
             entry["test_accuracy"], entry["firing_rates"] = evaluate(
                 evaluated, *test_set, workers=args.workers

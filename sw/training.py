@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from sw import processes
 from sw.data import Views
-from sw.losses import classification_loss
+from sw.losses import classification_loss, distillation_loss
 from sw.optimise import learning_rate
 
 __all__ = ["TrainingError", "evaluate", "flip_ratio", "train_epoch", "weight_signs"]
@@ -61,11 +61,13 @@ def _batches(views, recipe, seed, workers):
     return _loader(views, [processes.share(batch.tolist()) for batch in whole], workers)
 
 
-def train_epoch(model, forward, optimizer, views, recipe, seed, workers=0, average=None):
+def train_epoch(
+    model, forward, optimizer, views, recipe, seed, workers=0, average=None, teacher=None
+):
     """One pass over the training frames. Returns a dict of loss, accuracy, flip ratios, lr.
 
     forward: ``model``, or what calls it with gradients shared between processes, or compiled.
-    average: of ``sw.optimise.make_average``, or None.
+    average: of ``sw.optimise.make_average``, or None. teacher: of ``sw.teacher``, or None.
     """
     model.train()
     device, epoch = next(model.parameters()).device, views.epoch
@@ -84,8 +86,11 @@ def train_epoch(model, forward, optimizer, views, recipe, seed, workers=0, avera
         labels = labels.to(device, non_blocking=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             logits = forward(frames)
+            taught = None if teacher is None else teacher(frames)
         logits = logits.float()
         loss = classification_loss(logits, labels, recipe)
+        if taught is not None:
+            loss = loss.lerp(distillation_loss(logits, taught, recipe), recipe.distill)
         if not math.isfinite(loss.item()):
             raise TrainingError(
                 f"the loss is {loss.item()} in epoch {epoch + 1}: try a smaller --lr than"

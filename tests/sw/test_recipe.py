@@ -32,7 +32,7 @@ def test_what_cannot_be_is_refused_in_one_line(changes, message):
 def test_every_hyper_parameter_has_an_option(entry):
     option, default = f"--{entry.name.replace('_', '-')}", getattr(Recipe(), entry.name)
     expected = {
-        bool: lambda: not default, int: lambda: default + 1, float: lambda: default / 2 + 0.25,
+        bool: lambda: not default, int: lambda: default + 1, float: lambda: default / 2 + 0.125,
         str: lambda: entry.metadata["choices"][-1],
     }[entry.type]()
     arguments = [option] if entry.type is bool else [option, f"{expected}"]
