@@ -53,6 +53,14 @@ def flip_ratio(before, after):
     return flips / max(1, sum(a.numel() for a in before))
 
 
+def _moments(model):
+    """Magnitude of the mean, and variance, of the gradient to each of those weights, ``[2, n]``."""
+    gradients = [layer.conv.weight.grad for layer in model.layers[1:-1]]
+    means = [gradient.mean().abs() for gradient in gradients]
+    variances = [gradient.var() for gradient in gradients]
+    return torch.tensor([means, variances])
+
+
 def _batches(views, recipe, seed, workers):
     """A DataLoader of this process's share of every batch; what does not fill one is left out."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + views.epoch)
@@ -66,6 +74,8 @@ def train_epoch(
 ):
     """One pass over the training frames. Returns a dict of loss, accuracy, flip ratios, lr.
 
+    And of the gradients to the weights of each layer between stem and readout: mean and variance
+    over the weights, as in the AGMM paper's proposition 1, averaged over the updates.
     forward: ``model``, or what calls it with gradients shared between processes, or compiled.
     average: of ``sw.optimise.make_average``, or None. teacher: of ``sw.teacher``, or None.
     """
@@ -73,7 +83,7 @@ def train_epoch(
     device, epoch = next(model.parameters()).device, views.epoch
     batches = _batches(views, recipe, seed, workers)
     first = signs = weight_signs(model)
-    count = loss_sum = correct = flips = 0
+    count = loss_sum = correct = flips = moments = 0
     progress = tqdm(
         batches, f"epoch {epoch + 1}/{recipe.epochs}", leave=False,
         disable=None if processes.is_first() else True,
@@ -98,6 +108,7 @@ def train_epoch(
             )
         optimizer.zero_grad()
         loss.backward()
+        moments = moments + _moments(model)
         optimizer.step()
         if average is not None:
             average.update_parameters(model)
@@ -114,5 +125,7 @@ def train_epoch(
         "train_accuracy": correct / count,
         "flip_ratio": flip_ratio(first, signs),
         "flip_ratio_per_update": flips / len(batches),
+        "gradient_mean": (moments[0] / len(batches)).tolist(),
+        "gradient_variance": (moments[1] / len(batches)).tolist(),
         "lr": lr,
     }

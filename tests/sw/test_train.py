@@ -84,6 +84,8 @@ def test_training_learns_and_leaves_its_files(whole):
         assert entry["flip_ratio"] <= entry["flip_ratio_per_update"] * 14
         assert 0 < entry["flip_ratio_per_update"] < entry["flip_ratio"]
         assert 0 < entry["flip_ratio"] < 1
+        assert len(entry["gradient_mean"]) == len(entry["gradient_variance"]) == 1
+        assert entry["gradient_mean"][0] > 0 and 0 < entry["gradient_variance"][0] < 1
         assert len(entry["firing_rates"]) == 2 and all(0 < r < 1 for r in entry["firing_rates"])
     assert history[0]["lr"] > history[-1]["lr"] > 0
     assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG")
