@@ -25,7 +25,7 @@ from sw.recipe import PRESETS, Recipe, RecipeError, add_options
 from sw.teacher import load_teacher, start_from
 from sw.training import TrainingError, evaluate, train_epoch
 
-__all__ = ["main", "parse", "train"]
+__all__ = ["kept_arguments", "main", "parse", "train"]
 
 EPILOG = """examples:
   python sw/train.py                                    digits, in a minute
@@ -113,6 +113,11 @@ def parse(argv=None):
     return args
 
 
+def kept_arguments(args):
+    """What a checkpoint keeps of the arguments, and a run that goes on has again."""
+    return {name: getattr(args, name) for name in (*KEPT, "data_root")} | args.recipe.to_dict()
+
+
 def describe(args):
     """The network that the arguments ask for."""
     network = networks.load(args.arch)
@@ -176,7 +181,7 @@ def train(args):
     curves = out / "curves.png"
     if checkpoint.exists() and not args.resume:
         raise TrainingError(f"{out} holds a run: --resume {checkpoint}, or choose another --out")
-    kept = {name: getattr(args, name) for name in (*KEPT, "data_root")} | recipe.to_dict()
+    kept = kept_arguments(args)
     earlier = info.get("earlier", [])
     # Wherever the data lie, they are the same.
     if history and {**kept, "data_root": None} != {**info["args"], "data_root": None}:

@@ -67,7 +67,10 @@ def python_problem(words, capsys):
     """What is wrong with a call of one of our programs: module, option or choice; or None."""
     script, *arguments = words[1:] if words[0] == "-m" else words
     module = script.removesuffix(".py").replace("/", ".")
-    if not (ROOT / (module.replace(".", "/") + ".py")).is_file():
+    place = ROOT / module.replace(".", "/")
+    if (place / "__main__.py").is_file():
+        module += ".__main__"
+    elif not place.with_suffix(".py").is_file():
         return f"no module {module}"
     text = help_of(module, capsys)
     for option, value in zip(arguments, [*arguments[1:], ""], strict=False):

@@ -1,0 +1,1 @@
+"""The AGMM paper's figures and tables, regenerated from runs on the data at hand."""

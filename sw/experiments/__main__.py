@@ -1,0 +1,102 @@
+"""Regenerates the AGMM paper's figures and tables on the data at hand, as PNG and markdown.
+
+Networks are trained where they have not been; what was cut off goes on when called again.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from sw.checkpoint import CheckpointError
+from sw.data import DataError, load
+from sw.experiments import figures, tables
+from sw.experiments.runs import run
+from sw.files import replace_file
+from sw.layers import LayerError
+from sw.networks import load as load_network
+from sw.recipe import RecipeError
+from sw.train import parse as parse_training
+from sw.training import TrainingError
+
+__all__ = ["EXPERIMENTS", "main"]
+
+#: Name -> neurons, and what it shows.
+EXPERIMENTS = {
+    "fig1": (("vanilla", "fp"), "flip ratio and accuracy, binary and real weights"),
+    "fig2": (("fp", "vanilla"), "loss landscape, real and binary weights"),
+    "fig6": (("fp", "vanilla", "agmm"), "flip ratio and accuracy, with AGMM and without"),
+    "fig7": (("vanilla", "agmm"), "loss landscape, with AGMM and without"),
+    "fig8": (("vanilla", "agmm"), "firing rate of every layer, with AGMM and without"),
+    "table1": (("fp", "agmm", "vanilla"), "accuracy"),
+    "table2": (("fp", "vanilla", "agmm"), "size, operations and energy"),
+    "ablation": (("vanilla", "half", "scalar", "agmm", "fp"), "what of AGMM does it"),
+}
+
+
+def _make(name, runs, test, out):
+    """Writes ``out``/<name>.md, and .png if it is a figure."""
+    frames, labels = test
+    picture = out / f"{name}.png"
+    if name in ("fig1", "fig6"):
+        figures.training(runs, picture)
+    elif name in ("fig2", "fig7"):
+        figures.landscapes(runs, frames, labels, picture)
+    elif name == "fig8":
+        figures.rates(runs, picture)
+    elif name == "ablation":
+        figures.training(runs, picture)
+    text = tables.costs(runs, frames) if name == "table2" else tables.accuracy(runs)
+    args = next(iter(runs.values()))[0].args
+    title = f"# {name}: {EXPERIMENTS[name][1]}\n\n"
+    made = f"`{json.dumps({key: value for key, value in args.items() if value is not None})}`\n\n"
+    link = f"![{name}]({picture.name})\n\n" if picture.is_file() else ""
+    replace_file(out / f"{name}.md", title + link + text + "\nThe first run: " + made)
+
+
+def main(argv=None):
+    """Exit status 0, 2 after one line on stderr, or 130 after Ctrl-C."""
+    listed = "\n".join(f"  {name:<10}{what}" for name, (_, what) in EXPERIMENTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m sw.experiments", description=__doc__.split("\n\n")[0],
+        usage="%(prog)s [options] EXPERIMENT ... [-- OPTIONS OF sw/train.py]",
+        epilog=f"experiments:\n{listed}\n\nexample:\n"
+        "  python -m sw.experiments fig6 table1 -- --data digit-saccades --epochs 5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("names", nargs="+", choices=[*EXPERIMENTS, "all"], metavar="EXPERIMENT", help="or all")
+    add("--seeds", type=int, default=3, metavar="N", help="runs of each network (default: 3)")
+    add("--folder", type=Path, metavar="DIR",
+        help="of runs and results (default: runs/experiments-<network>)")
+    words = sys.argv[1:] if argv is None else argv
+    end = words.index("--") if "--" in words else len(words)
+    args, options = parser.parse_args(words[:end]), words[end + 1 :]
+    names = list(EXPERIMENTS) if "all" in args.names else args.names
+    try:
+        if args.seeds < 1:
+            raise TrainingError(f"--seeds must be at least 1, got {args.seeds}")
+        training = parse_training(options)
+        network = load_network(training.arch)
+        folder = args.folder or Path("runs") / f"experiments-{network.name}"
+        test = load(training.data, "test", training.data_root, training.T or network.T)
+        for name in names:
+            runs = {
+                neuron: [run(neuron, seed, folder, options) for seed in range(args.seeds)]
+                for neuron in EXPERIMENTS[name][0]
+            }
+            _make(name, runs, test, folder)
+            print(f"{folder / name}.md")
+    except (
+        CheckpointError, DataError, LayerError, RecipeError, TrainingError, OSError,
+    ) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Figures 1, 2, 6, 7 and 8 of the AGMM paper."""
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from sw.checkpoint import load_model
+from sw.files import replace_file
+from sw.landscape import landscape
+from sw.recipe import Recipe
+
+__all__ = ["NAMES", "landscapes", "rates", "training"]
+
+NAMES = {
+    "agmm": "AGMM-BSNN", "vanilla": "vanilla BSNN", "fp": "FP-SNN", "half": "gain 1/2",
+    "scalar": "gain of each step",
+}
+COLOURS = {
+    "agmm": "tab:red", "vanilla": "tab:blue", "fp": "tab:green", "half": "tab:orange",
+    "scalar": "tab:purple",
+}
+
+#: Of a landscape: points a side, and test frames that the loss is taken over.
+POINTS, FRAMES = 21, 500
+
+
+def _save(figure, path):
+    picture = BytesIO()
+    figure.savefig(picture, dpi=120)
+    replace_file(path, picture.getvalue())
+
+
+def _curves(axes, runs, key, style, label, colour):
+    """The mean of a log's ``key`` over seeds, and the range that they span."""
+    curves = np.array([[100 * entry[key] for entry in run.history] for run in runs])
+    epochs = range(1, curves.shape[1] + 1)
+    axes.plot(epochs, curves.mean(0), style, color=colour, label=label)
+    axes.fill_between(epochs, curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
+
+
+def training(runs, path):
+    """Flip ratio (eq. 8), and accuracy, of runs by neuron: figures 1 and 6."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    flips, accuracy = figure.subplots(1, 2)
+    for neuron, group in runs.items():
+        name, colour = NAMES[neuron], COLOURS[neuron]
+        _curves(flips, group, "flip_ratio", "-", name, colour)
+        _curves(accuracy, group, "train_accuracy", "-", f"{name}, train", colour)
+        _curves(accuracy, group, "test_accuracy", ":", f"{name}, test", colour)
+    flips.set(title="sign flips in an epoch, %", xlabel="epoch", yscale="symlog")
+    accuracy.set(title="accuracy, %", xlabel="epoch")
+    for axes in (flips, accuracy):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    _save(figure, path)
+
+
+def landscapes(runs, frames, labels, path):
+    """The loss around the first run of each neuron: figures 2 and 7. Returns them by neuron."""
+    chosen = slice(min(FRAMES, len(labels)))
+    losses = {}
+    for neuron, (first, *_) in runs.items():
+        model, *_ = load_model(first.checkpoint)
+        with tqdm(total=POINTS**2, desc=NAMES[neuron], leave=False, disable=None) as bar:
+            losses[neuron] = landscape(
+                model, frames[chosen], labels[chosen], Recipe(), POINTS, tick=bar.update
+            ).numpy()
+    figure = Figure(figsize=(5 * len(losses), 4.5), layout="constrained")
+    every = np.stack([*losses.values()])
+    levels, places = np.linspace(every.min(), every.max(), 25), np.linspace(-1, 1, POINTS)
+    for axes, (neuron, loss) in zip(
+        figure.subplots(1, len(losses), squeeze=False)[0], losses.items(), strict=True
+    ):
+        drawn = axes.contourf(places, places, loss, levels, cmap="viridis")
+        axes.contour(places, places, loss, levels, colors="white", linewidths=0.4)
+        axes.set(title=f"{NAMES[neuron]}: {loss[POINTS // 2, POINTS // 2]:.3f} in the middle")
+        axes.set_aspect("equal")
+    figure.colorbar(drawn, ax=figure.axes, label="loss on test frames")
+    _save(figure, path)
+    return losses
+
+
+def rates(runs, path):
+    """Share of spikes behind each layer at the end of training: figure 8."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for place, (neuron, group) in enumerate(runs.items()):
+        each = np.array([[100 * r for r in run.history[-1]["firing_rates"]] for run in group])
+        layers = np.arange(each.shape[1]) + (place - (len(runs) - 1) / 2) * 0.8 / len(runs)
+        spread = [each.mean(0) - each.min(0), each.max(0) - each.mean(0)]
+        axes.bar(
+            layers, each.mean(0), 0.8 / len(runs), yerr=spread, label=NAMES[neuron],
+            color=COLOURS[neuron],
+        )
+    axes.set(xlabel="layer", ylabel="firing rate behind it, %")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend()
+    _save(figure, path)

@@ -1,0 +1,125 @@
+"""Figures and tables of the paper, from runs of a tiny network."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sw.checkpoint import load_model
+from sw.data import load
+from sw.experiments import figures, runs
+from sw.experiments.__main__ import EXPERIMENTS, main
+from sw.operations import energy, operations
+
+ARCH = """
+from sw.layers import *
+
+def net():
+    return Network("tiny", Shape(1, 8, 8), [Stem(8), Conv(8, pool=2), Readout(10)], T=2)
+"""
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    path = tmp_path_factory.mktemp("arch") / "mine.py"
+    path.write_text(ARCH)
+    return ["--", "--arch", f"{path}:net", "--epochs", "1", "--batch", "96"]
+
+
+@pytest.fixture(scope="module")
+def made(options, tmp_path_factory):
+    """All experiments, of two seeds."""
+    folder = tmp_path_factory.mktemp("experiments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "POINTS", 3)
+        assert main(["all", "--seeds", "2", "--folder", f"{folder}", *options]) == 0
+    return folder
+
+
+def row(text, name):
+    """The cells of the table's row that begins with ``name``."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def log(folder, neuron, seed):
+    lines = (folder / f"{neuron}-s{seed}" / "log.jsonl").read_text().splitlines()
+    return json.loads(lines[-1])
+
+
+def test_every_experiment_leaves_its_page_and_picture(made):
+    for name in EXPERIMENTS:
+        text = (made / f"{name}.md").read_text()
+        picture = made / f"{name}.png"
+        assert picture.is_file() == (not name.startswith("table"))
+        assert (f"![{name}]({name}.png)" in text) == picture.is_file()
+        if picture.is_file():
+            assert picture.read_bytes().startswith(b"\x89PNG")
+        for neuron in EXPERIMENTS[name][0]:
+            assert row(text, figures.NAMES[neuron])
+
+
+def test_accuracies_are_those_of_the_logs(made):
+    text = (made / "table1.md").read_text()
+    for neuron in ("fp", "agmm", "vanilla"):
+        values = [100 * log(made, neuron, seed)["test_accuracy"] for seed in (0, 1)]
+        _, seeds, accuracy, *_ = row(text, figures.NAMES[neuron])
+        assert seeds == "2"
+        assert accuracy == f"{sum(values) / 2:.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def test_costs_are_those_of_the_operations(made):
+    frames, _ = load("digits", "test")
+    for neuron in ("fp", "vanilla"):
+        model, *_ = load_model(made / f"{neuron}-s0" / "checkpoint.safetensors")
+        layers = operations(model, frames[:200])
+        cells = row((made / "table2.md").read_text(), figures.NAMES[neuron])
+        assert cells[2] == f"{sum(layer.acs for layer in layers) / 1e6:.3f}"
+        assert cells[4] == f"{1e6 * energy(layers, '45nm-fp32'):.3f}"
+    sizes = [row((made / "table2.md").read_text(), figures.NAMES[n])[1] for n in ("fp", "vanilla")]
+    assert float(sizes[0]) > float(sizes[1])
+
+
+def test_what_is_trained_is_not_trained_again(made, options, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(made, folder)
+    trained = []
+    monkeypatch.setattr(runs, "train", trained.append)
+    assert main(["fig8", "--seeds", "2", "--folder", f"{folder}", *options]) == 0
+    assert trained == [] and capsys.readouterr().out == f"{folder / 'fig8.md'}\n"
+    assert main(["fig8", "--seeds", "2", "--folder", f"{folder}", *options, "--lr", "0.1"]) == 2
+    assert "is a run with other options: choose another --folder" in capsys.readouterr().err
+    assert trained == []
+
+
+def test_a_run_that_was_cut_off_goes_on(options, tmp_path, monkeypatch):
+    words = [*options[1:], "--epochs", "2"]
+    whole = runs.run("fp", 0, tmp_path / "whole", words)
+    save, saved = runs.train.__globals__["save_checkpoint"], []
+
+    def stop(*arguments, **info):
+        save(*arguments, **info)
+        saved.append(1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(runs.train.__globals__, "save_checkpoint", stop)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run("fp", 0, tmp_path / "cut", words)
+    again = runs.run("fp", 0, tmp_path / "cut", words)
+    assert len(again.history) == 2 and saved == [1]
+    assert again.history[1]["loss"] == whole.history[1]["loss"]
+
+
+@pytest.mark.parametrize("words, message", [
+    (["fig1", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+    (["fig1", "--", "--arch", "nonsense"], "nonsense"),
+    (["fig1", "--", "--lr", "0"], "lr must be positive"),
+])
+def test_bad_input_is_one_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert not list(Path(tmp_path).iterdir())
