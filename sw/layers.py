@@ -9,8 +9,8 @@ from math import isfinite
 
 __all__ = [
     "AveragedConv", "AveragedReadout", "Conv", "EventStem", "Events", "LayerError", "Network",
-    "Pixels", "PooledStem", "Readout", "ResidualConv", "Shape", "Stem", "TransitionConv",
-    "averages", "projects",
+    "Pixels", "PooledStem", "Readout", "ResidualConv", "Shape", "Stem", "Transformer",
+    "TransitionConv", "averages", "projects",
 ]
 
 #: What drives a neuron: binary weights and the gain of eq. 11, the same without gain, real weights
@@ -276,6 +276,36 @@ class TransitionConv(ResidualConv):
 
 
 @dataclass(frozen=True)
+class Transformer:
+    """Block of a spiking transformer: attention between pixels, then two binary layers on each.
+
+    Both add to the currents of the layer before. Attention has real weights, and spikes for
+    queries, keys and values; without a softmax, the product of the latter two comes first.
+
+    heads: of attention; they share the channels. expansion: times so many channels between the
+    binary layers. The hardware has none.
+    """
+
+    heads: int = 4
+    expansion: int = 4
+    pool = 1
+    trained_only = True
+
+    def output_shape(self, shape):
+        return shape
+
+    def check_shape(self, shape):
+        """LayerError unless the heads share the channels of an input of ``shape`` equally."""
+        if shape.channels % self.heads:
+            raise LayerError(f"{shape.channels} channels cannot be shared by {self.heads} heads")
+
+    def macs(self, shape):
+        pixels, width = shape.height * shape.width, shape.channels
+        attention = 4 * width**2 + 2 * width**2 // self.heads
+        return pixels * (attention + 2 * self.expansion * width**2)
+
+
+@dataclass(frozen=True)
 class Readout:
     """Last layer: 8-bit fully connected weights on spikes, summed over the time steps."""
 
@@ -335,7 +365,7 @@ _KINDS = {
     cls.__name__.lower(): cls
     for cls in (
         Events, Pixels, Stem, EventStem, PooledStem, Conv, AveragedConv, ResidualConv,
-        TransitionConv, Readout, AveragedReadout,
+        TransitionConv, Transformer, Readout, AveragedReadout,
     )
 }
 
@@ -345,12 +375,12 @@ class Network:
     """A whole network.
 
     name: used in messages and file names. input: shape of one frame of unsigned bytes. layers: one
-    Stem, Pixels or Events, any number of Conv, one Readout. T: time steps, 1 to 16. tau: leak
-    factor of the membrane, one of 0, 0.5, 0.75, 0.875 (exact in hardware). v_threshold: firing
-    threshold.
-    beta: half width of the surrogate gradient (AGMM paper, eq. 7). neuron: ``agmm`` (gain of
-    eq. 11), ``vanilla`` (binary weights, no gain), or of those that cannot be exported, ``fp``
-    (real weights), ``half`` (a gain of 1/2) or ``scalar`` (a gain learned for each time step).
+    Stem, Pixels or Events, any number of Conv or Transformer, one Readout. T: time steps, 1 to 16.
+    tau: leak factor of the membrane, one of 0, 0.5, 0.75, 0.875 (exact in hardware). v_threshold:
+    firing threshold. beta: half width of the surrogate gradient (AGMM paper, eq. 7). neuron:
+    ``agmm`` (gain of eq. 11), ``vanilla`` (binary weights, no gain), or of those that cannot be
+    exported, ``fp`` (real weights), ``half`` (a gain of 1/2) or ``scalar`` (a gain learned for each
+    time step).
     """
 
     name: str
@@ -371,7 +401,8 @@ class Network:
         self._check_numbers()
         if type(self.T) is not int or not 1 <= self.T <= 16:
             raise LayerError(f"{self.name}: T must be 1 to 16, got {self.T}")
-        expected = [(Stem, _Coded), *[Conv] * (len(self.layers) - 2), Readout]
+        middle = [(Conv, Transformer)] * (len(self.layers) - 2)
+        expected = [(Stem, _Coded), *middle, Readout]
         if len(self.layers) < 2 or not all(map(isinstance, self.layers, expected)):
             raise LayerError(
                 f"{self.name}: layers must be one Stem, Pixels or Events, then Conv, then one"
@@ -391,7 +422,7 @@ class Network:
                     f"{self.name}: layer {index} pads the averages of a map of {shape.height} x"
                     f" {shape.width}: its sides must be even, or padding=0"
                 )
-            if isinstance(layer, ResidualConv):
+            if isinstance(layer, (ResidualConv, Transformer)):
                 self._check_shortcut(index)
             if isinstance(layer, AveragedReadout):
                 try:

@@ -4,6 +4,8 @@ Every layer takes and gives spikes ``[T, N, C, H, W]``; one with neurons gives i
 for a shortcut around the next. Convolution and batch norm see the T steps folded into the batch.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -19,6 +21,7 @@ from sw.layers import (
     Readout,
     ResidualConv,
     Stem,
+    Transformer,
     TransitionConv,
     averages,
 )
@@ -31,6 +34,7 @@ from sw.modules import (
     QuantLinear,
     StepGain,
 )
+from sw.transformer import TransformerLayer
 
 __all__ = [
     "CodedLayer", "ConvLayer", "ReadoutLayer", "Shortcut", "SpikingNetwork", "StemLayer",
@@ -131,6 +135,14 @@ class StemLayer(_NeuronLayer):
         return current.expand(self.T, *current.shape)
 
 
+def _gain(network):
+    """What is behind a binary layer of a network, or None."""
+    return {
+        "agmm": lambda: AGMM(network.T), "half": lambda: StepGain(network.T, False),
+        "scalar": lambda: StepGain(network.T, True),
+    }.get(network.neuron, lambda: None)()
+
+
 class ConvLayer(_NeuronLayer):
     """Binary (or, for neuron ``fp``, real) convolution, batch norm, gain, neuron, pooling."""
 
@@ -142,12 +154,14 @@ class ConvLayer(_NeuronLayer):
         self.average = nn.AvgPool2d(2) if isinstance(layer, AveragedConv) else nn.Identity()
         self.conv = nn.Conv2d(*arguments, bias=False) if real else BinaryConv2d(*arguments)
         self.norm = BatchNorm2d(layer.channels)
-        self.agmm = None
-        if network.has_gain(index):
-            T, learned = network.T, network.neuron == "scalar"
-            self.agmm = AGMM(T) if network.has_agmm(index) else StepGain(T, learned)
+        self.agmm = _gain(network) if network.has_gain(index) else None
         if isinstance(layer, ResidualConv):
             self.shortcut = Shortcut(layer, shape)
+
+    @property
+    def weights(self):
+        """Those that flip."""
+        return [self.conv.weight]
 
     def current(self, spikes):
         """Currents ``[T, N, C', H', W']`` of spikes ``[T, N, C, H, W]``."""
@@ -195,6 +209,7 @@ _LAYERS = {
     Events: CodedLayer, Pixels: CodedLayer, Stem: StemLayer, EventStem: StemLayer,
     PooledStem: StemLayer, Conv: ConvLayer, AveragedConv: ConvLayer, ResidualConv: ConvLayer,
     TransitionConv: ConvLayer, Readout: ReadoutLayer, AveragedReadout: ReadoutLayer,
+    Transformer: lambda network, index: TransformerLayer(network, index, partial(_gain, network)),
 }
 
 
@@ -216,7 +231,7 @@ class SpikingNetwork(nn.Module):
         """
         signal, spikes, stream = images, [], None
         for layer in self.layers:
-            if isinstance(layer, _NeuronLayer):
+            if isinstance(layer, (_NeuronLayer, TransformerLayer)):
                 signal, stream = layer(signal, stream)
             else:
                 signal = layer(signal)

@@ -19,13 +19,14 @@ from sw.layers import (
     ResidualConv,
     Shape,
     Stem,
+    Transformer,
     TransitionConv,
 )
 
 __all__ = [
     "BUILTIN", "cnv", "digit_saccades", "digits", "fashion_mnist", "fashion_mnist_fast",
-    "fashion_mnist_residual", "load", "resnet18", "resnet19", "resnet20", "tinbinn", "vggsnn",
-    "vggsnn_strides",
+    "fashion_mnist_residual", "fashion_mnist_transformer", "load", "resnet18", "resnet19",
+    "resnet20", "tinbinn", "vggsnn", "vggsnn_strides",
 ]
 
 
@@ -95,6 +96,16 @@ def resnet19(classes=100, widths=(128, 256, 512), blocks=(3, 3, 2), size=32):
             layers.append(ResidualConv(width, stride=1 + down, projection=down))
     name = f"resnet19-{classes}"
     return Network(name, Shape(3, size, size), [*layers, AveragedReadout(classes)], T=2)
+
+
+def fashion_mnist_transformer():
+    """Fashion-MNIST by a spiking transformer with binary feed-forward layers."""
+    patches = [Stem(32, stride=2), Conv(64, stride=2)]
+    return Network(
+        "fashion-mnist-transformer",
+        Shape(1, 28, 28),
+        [*patches, Transformer(), Transformer(), AveragedReadout(10)],
+    )
 
 
 def resnet18(classes=1000, size=224):
@@ -168,6 +179,7 @@ BUILTIN = {
     network().name: network
     for network in (
         digits, digit_saccades, fashion_mnist, fashion_mnist_fast, fashion_mnist_residual, cnv,
+        fashion_mnist_transformer,
         tinbinn, resnet20, partial(resnet19, 10), resnet19, resnet18,
         *(partial(vgg, *size) for vgg in (vggsnn, vggsnn_strides) for size in ((10, 10), (11, 16))),
     )

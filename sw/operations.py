@@ -2,7 +2,7 @@
 
 Operations as NeuroBench counts them: an input that is not 0 meets a weight that is not 0. They are
 accumulates (AC) where all inputs of the layer are spikes, else multiply-accumulates (MAC). Padding,
-bias, norms and pooling do not count.
+bias, norms and pooling do not count, nor does what queries, keys and values of a transformer do.
 """
 
 import argparse

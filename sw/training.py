@@ -44,7 +44,7 @@ def evaluate(model, frames, labels, batch=500, workers=0):
 
 def weight_signs(model):
     """Signs of the weights between stem and readout, binary or not, True for +1; no shortcuts'."""
-    return [layer.conv.weight.detach() >= 0 for layer in model.layers[1:-1]]
+    return [weight.detach() >= 0 for layer in model.layers[1:-1] for weight in layer.weights]
 
 
 def flip_ratio(before, after):
@@ -55,7 +55,7 @@ def flip_ratio(before, after):
 
 def _moments(model):
     """Magnitude of the mean, and variance, of the gradient to each of those weights, ``[2, n]``."""
-    gradients = [layer.conv.weight.grad for layer in model.layers[1:-1]]
+    gradients = [weight.grad for layer in model.layers[1:-1] for weight in layer.weights]
     means = [gradient.mean().abs() for gradient in gradients]
     variances = [gradient.var() for gradient in gradients]
     return torch.tensor([means, variances])
