@@ -103,7 +103,8 @@ def seeds_report(board, count, path, jobs=1, minutes=120, out=Path("build"), qui
     Raises BuildError.
     """
     clock_generator = board.clock_generator(board.clock_hz)
-    plan = prepare(board, clock_generator, 1)
+    # The digest is that of the board's own build.
+    plan = prepare(board, clock_generator, board.seed)
     about = {
         "board": board.name,
         "clock_mhz": float(clock_generator.frequency_hz) / 1e6,

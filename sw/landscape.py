@@ -23,6 +23,14 @@ def _direction(model, generator):
     return steps
 
 
+def _loss(model, frames, labels, recipe, batch=100):
+    total, device = 0.0, next(model.parameters()).device
+    for x, y in zip(frames.split(batch), labels.split(batch), strict=True):
+        loss = classification_loss(model(x.to(device)), y.to(device), recipe)
+        total += loss.item() * len(y)
+    return total / len(labels)
+
+
 @torch.no_grad()
 def landscape(model, frames, labels, recipe, points=11, radius=1.0, seed=0, tick=lambda: None):
     """Loss around a model, ``[points, points]``, in a random plane through it: the middle is it.
@@ -43,7 +51,7 @@ def landscape(model, frames, labels, recipe, points=11, radius=1.0, seed=0, tick
                 for name, parameter in model.named_parameters():
                     if name in own:
                         parameter.copy_(own[name] + a * x[name] + b * y[name])
-                losses[row, column] = classification_loss(model(frames), labels, recipe)
+                losses[row, column] = _loss(model, frames, labels, recipe)
                 tick()
     finally:
         for name, parameter in model.named_parameters():

@@ -64,17 +64,18 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, folded):
         if not self.training or number() == 1:
             return super().forward(folded)
-        moments = torch.stack([folded.mean((0, 2, 3)), folded.square().mean((0, 2, 3))])
-        mean, square = summed(moments) / number()
-        variance = square - mean.square()
+        # Not in bf16; float64 stays.
+        exact = folded.to(torch.promote_types(folded.dtype, torch.float32))
+        mean = summed(exact.mean((0, 2, 3))) / number()
+        rest = exact - mean[:, None, None]
+        variance = summed(rest.square().mean((0, 2, 3))) / number()
         samples = number() * folded[:, 0].numel()
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * samples / (samples - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        return folded * scale[:, None, None] + shift[:, None, None]
+        return (rest * scale[:, None, None] + self.bias[:, None, None]).to(folded.dtype)
 
 
 class _UnrolledLIF(Function):

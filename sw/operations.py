@@ -2,7 +2,8 @@
 
 Operations as NeuroBench counts them: an input that is not 0 meets a weight that is not 0. They are
 accumulates (AC) where all inputs of the layer are spikes, else multiply-accumulates (MAC). Padding,
-bias, norms and pooling do not count, nor does what queries, keys and values of a transformer do.
+bias, norms, pooling and neurons do not count, nor do products of queries, keys and values. Ours
+besides: AGMM takes a MAC for each current, which goes into the mean and is multiplied by the gain.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from sw.checkpoint import CheckpointError, load_model
 from sw.data import DataError, load
-from sw.modules import BinaryConv2d
+from sw.modules import AGMM, BinaryConv2d
 from sw.size import size_report
 
 __all__ = ["ENERGIES", "Operations", "energy", "main", "operations"]
@@ -34,8 +35,9 @@ ENERGIES = {
 class Operations:
     """Of a layer and a sample, all time steps: mean counts.
 
-    name: of the layer; ``... shortcut`` for its projection. macs, acs: one of them is 0. dense: as
-    if no input and no weight were 0. rate: share of the inputs that are not 0.
+    name: of the layer; ``... shortcut`` for its projection, ``... gain`` for its AGMM. macs, acs:
+    one of them is 0. dense: as if no input and no weight were 0. rate: share of the inputs that are
+    not 0.
     """
 
     name: str
@@ -65,17 +67,22 @@ def _used(module):
 def operations(model, frames, batch=50):
     """List of Operations of a SpikingNetwork: what it does to ``frames``, on average."""
     model.eval()
-    names = {}
+    device, names = next(model.parameters()).device, {}
     for index, layer in enumerate(model.layers):
         for part, module in layer.named_modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
+            if isinstance(module, (nn.Conv2d, nn.Linear, AGMM)):
                 suffix = " shortcut" if part.startswith("shortcut") else ""
+                suffix = " gain" if isinstance(module, AGMM) else suffix
                 names[module] = model.network.layer_name(index) + suffix
     counts = {name: torch.zeros(4, dtype=torch.float64) for name in names.values()}
     spiking = dict.fromkeys(counts, True)
 
     def count(module, arguments):
         name, (signal,) = names[module], arguments
+        if isinstance(module, AGMM):
+            spiking[name], each = False, signal.numel()
+            counts[name] += torch.tensor([each, each, each, each], dtype=torch.float64)
+            return
         spiking[name] &= bool(((signal == 0) | (signal == 1)).all())
         active, used = (signal != 0).float(), _used(module)
         counts[name] += torch.tensor([
@@ -87,7 +94,7 @@ def operations(model, frames, batch=50):
     hooks = [module.register_forward_pre_hook(count) for module in names]
     try:
         for chunk in frames.split(batch):
-            model(chunk)
+            model(chunk.to(device))
     finally:
         for hook in hooks:
             hook.remove()
@@ -108,12 +115,13 @@ def energy(layers, preset):
     return 1e-12 * sum(mac * layer.macs + ac * layer.acs for layer in layers)
 
 
-def step_accuracies(model, frames, labels, batch=500):
+def step_accuracies(model, frames, labels, batch=50):
     """Accuracy of the mean logits of the first 1, 2, ... T time steps: an ensemble that grows."""
     right = torch.zeros(model.network.T, dtype=torch.int64)
+    device = next(model.parameters()).device
     with torch.no_grad():
         for x, y in zip(frames.split(batch), labels.split(batch), strict=True):
-            right += (model.eval()(x).cumsum(0).argmax(2) == y).sum(1)
+            right += (model.eval()(x.to(device)).cumsum(0).argmax(2).cpu() == y).sum(1)
     return (right / len(labels)).tolist()
 
 

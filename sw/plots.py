@@ -32,7 +32,7 @@ def plot_curves(history, path):
     flips.set_yscale("symlog", linthresh=1e-3)
     flips.set_ylim(bottom=0)
     for axes, title in (
-        (loss, "TET loss"),
+        (loss, "loss"),
         (accuracy, "accuracy, %"),
         (flips, "sign flips, %"),
         (rates, "firing rate after pooling, %"),

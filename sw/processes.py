@@ -3,6 +3,7 @@
 Every function here does nothing in a process that is alone.
 """
 
+import contextlib
 import os
 import warnings
 
@@ -10,18 +11,44 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["is_first", "join", "leave", "number", "parallel", "share", "summed", "total"]
+__all__ = [
+    "first_alone", "is_first", "join", "leave", "number", "parallel", "share", "summed", "total",
+]
 
 
 CPU = torch.device("cpu")
 
 
 def join():
-    """Meet the other processes, if torchrun has started any; the device of this one."""
-    gpu = torch.cuda.is_available()
-    if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
+    """Meet the other processes, if torchrun has started any; the device of this one.
+
+    Raises RuntimeError, in one line.
+    """
+    gpu, place = torch.cuda.is_available(), int(os.environ.get("LOCAL_RANK", "0"))
+    if gpu and place >= torch.cuda.device_count():
+        raise RuntimeError(
+            f"process {place} has no GPU of its own: torchrun --nproc-per-node"
+            f" {torch.cuda.device_count()} at most"
+        )
+    if distributed.is_torchelastic_launched() and not distributed.is_initialized():
         distributed.init_process_group("nccl" if gpu else "gloo")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpu else CPU
+    if not gpu:
+        return CPU
+    # Evaluation is fp32, and repeats itself.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.cuda.set_device(place)
+    return torch.device("cuda", place)
+
+
+@contextlib.contextmanager
+def first_alone():
+    """The first process goes ahead through the block, then all others together."""
+    if not is_first():
+        distributed.barrier()
+    yield
+    if distributed.is_initialized() and is_first():
+        distributed.barrier()
 
 
 def parallel(model, device):

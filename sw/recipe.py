@@ -61,6 +61,8 @@ class Recipe:
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
                 raise RecipeError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.warmup > self.epochs:
+            raise RecipeError(f"warmup must be at most the {self.epochs} epochs, got {self.warmup}")
         if self.distill > 1:
             raise RecipeError(f"distill must be at most 1, got {self.distill}")
 
@@ -88,7 +90,7 @@ def add_options(parser):
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A training with a name: what is learned by what, and how. about: whose, and what it reached.
+    """A training with a name: what is learned by what, and how. about: for --help.
 
     T, neuron: None for the network's own.
     """
@@ -115,16 +117,16 @@ _DVS = _AGMM.replace(epochs=150, crop=0, roll=5, auto_augment="none", cutout=0)
 PRESETS = {
     "digits": Preset(
         data="digits", arch="digits", recipe=Recipe(),
-        about="a minute on a laptop; 99.7 %",
+        about="8 x 8 images, a minute on a laptop",
     ),
     "digit-saccades": Preset(
         data="digit-saccades", arch="digit-saccades", recipe=Recipe(epochs=30),
-        about="events, a minute; 98.9 %",
+        about="events made from the digits, a minute",
     ),
     "fashion-mnist": Preset(
         data="fashion-mnist", arch="fashion-mnist",
         recipe=Recipe(epochs=16, flip=True),
-        about="for an iCE40 UP5K",
+        about="the network of the iCE40 demo",
     ),
     "agmm-cifar10": Preset(
         data="cifar10", arch="resnet19-10", T=2, neuron="agmm", recipe=_AGMM,

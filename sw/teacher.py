@@ -43,15 +43,19 @@ def _of_torchvision(name, network, device):
     try:
         weights = models.get_model_weights(name).DEFAULT
         model = models.get_model(name, weights=weights)
-    except (ValueError, OSError, RuntimeError) as error:
+        model.eval().to(device, memory_format=torch.channels_last)
+        norm = weights.transforms()
+
+        @torch.no_grad()
+        def teach(frames):
+            return model(normalize(frames.float() / 255, norm.mean, norm.std)).float()
+
+        # Not all that torchvision has are classifiers of such frames.
+        empty = torch.zeros((1, *network.frame_shape), dtype=torch.uint8, device=device)
+        if teach(empty).shape != (1, 1000):
+            raise ValueError("it tells no classes of ImageNet")
+    except Exception as error:
         raise TrainingError(f"--teacher {TORCHVISION}{name}: {error}") from error
-    model.eval().to(device, memory_format=torch.channels_last)
-    norm = weights.transforms()
-
-    @torch.no_grad()
-    def teach(frames):
-        return model(normalize(frames.float() / 255, norm.mean, norm.std)).float()
-
     return teach
 
 
@@ -68,5 +72,5 @@ def start_from(model, path):
             state[name] = tensor[steps]
     same = own.keys() == state.keys() and all(own[n].shape == state[n].shape for n in own)
     if not same:
-        raise CheckpointError(f"--init {path}: {network.name} has other layers")
+        raise CheckpointError(f"--init {path}: {network.name} has other layers, or another neuron")
     model.load_state_dict(state)

@@ -1,13 +1,14 @@
 """Train a network: surrogate gradients through time, binary weights from the first step.
 
 Everything random in epoch e is drawn from generators seeded with (seed, e), so a resumed run
-repeats an uninterrupted one exactly.
+repeats an uninterrupted one exactly, on the same machine with as many threads and processes.
 """
 
 import argparse
 import json
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -40,18 +41,24 @@ EPILOG = """examples:
 The output folder gets checkpoint.safetensors (always of the last whole epoch), log.jsonl (one line
 per epoch) and curves.png. Next step: python sw/export.py FOLDER/checkpoint.safetensors
 
+presets:
+{presets}
+
 Where other jobs keep the cores busy, set OMP_NUM_THREADS=1: threads that wait for each other on a
 shared core are many times slower."""
 
-#: What a resumed run keeps.
-KEPT = ("preset", "arch", "data", "neuron", "T", "seed", "init", "teacher")
+#: What a resumed run keeps, and what it remembers besides the recipe.
+KEPT = ("preset", "arch", "data", "neuron", "T", "seed", "optimizer")
+REMEMBERED = (*KEPT, "init", "teacher", "data_root")
 
 
 def _parser():
     parser = argparse.ArgumentParser(
         prog="train.py",
         description=__doc__.split("\n\n")[0],
-        epilog=EPILOG,
+        epilog=EPILOG.format(presets="\n".join(
+            f"  {name:<18}{preset.about}" for name, preset in PRESETS.items()
+        )),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -81,12 +88,18 @@ def _defaults(args):
     if args.resume:
         info = load_checkpoint(args.resume)[2]
         stored = info.get("args")
-        if not stored or not info.get("history") or not info["optimizer"]:
+        if not stored or not info.get("history"):
             raise CheckpointError(f"{args.resume}: holds no training to resume")
+        if not {entry.name for entry in fields(Recipe)} <= set(stored):
+            raise CheckpointError(
+                f"{args.resume}: of an older trainer, whose views of frames were others: start"
+                f" from its weights with --init {args.resume}"
+            )
         return {**stored, "out": str(Path(args.resume).parent)}
     preset = PRESETS.get(args.preset or args.data or "digits")
     if preset is None:
-        return {"arch": args.data}
+        # The papers' networks for the papers' data.
+        preset = next(preset for preset in PRESETS.values() if preset.data == args.data)
     return {
         "data": preset.data, "arch": preset.arch, "T": preset.T, "neuron": preset.neuron,
         **preset.recipe.to_dict(),
@@ -108,6 +121,8 @@ def parse(argv=None):
     args.recipe = Recipe(**{
         name: getattr(args, name, default) for name, default in Recipe().to_dict().items()
     })
+    if args.workers < 0:
+        raise TrainingError(f"--workers must be at least 0, got {args.workers}")
     if not 0 <= args.seed < 1 << 32:
         raise TrainingError(f"--seed must be 0 to {(1 << 32) - 1}, got {args.seed}")
     return args
@@ -115,7 +130,7 @@ def parse(argv=None):
 
 def kept_arguments(args):
     """What a checkpoint keeps of the arguments, and a run that goes on has again."""
-    return {name: getattr(args, name) for name in (*KEPT, "data_root")} | args.recipe.to_dict()
+    return {name: getattr(args, name) for name in REMEMBERED} | args.recipe.to_dict()
 
 
 def describe(args):
@@ -142,6 +157,14 @@ def _check(args, network, train_set, done):
         raise TrainingError(
             f"{args.resume} has {done} of {args.recipe.epochs} epochs: give more --epochs"
         )
+    if args.recipe.batch > len(labels):
+        raise TrainingError(
+            f"--batch {args.recipe.batch} is more than the {len(labels)} training samples"
+        )
+    if args.recipe.auto_augment != "none" and frames.shape[-3] not in (1, 3):
+        raise TrainingError(
+            f"--auto-augment is for images of 1 or 3 channels, {args.data} has {frames.shape[-3]}"
+        )
     if args.recipe.batch % processes.number():
         raise TrainingError(
             f"--batch {args.recipe.batch} cannot be shared by {processes.number()} processes"
@@ -150,7 +173,11 @@ def _check(args, network, train_set, done):
 
 def train(args):
     """Train as the arguments say. Returns a dict with the last epoch's numbers and the files."""
-    recipe, device = args.recipe, processes.join()
+    recipe = args.recipe
+    try:
+        device = processes.join()
+    except RuntimeError as error:
+        raise TrainingError(f"{error}") from error
     if args.resume:
         model, network, info = load_model(args.resume)
     else:
@@ -159,9 +186,11 @@ def train(args):
         model, info = SpikingNetwork(network), {"history": [], "optimizer": {}, "trained": {}}
         if args.init:
             start_from(model, args.init)
-    train_set, test_set = (
-        load(args.data, split, args.data_root, network.T) for split in ("train", "test")
-    )
+    # One process downloads and converts what the others then find.
+    with processes.first_alone():
+        train_set, test_set = (
+            load(args.data, split, args.data_root, network.T) for split in ("train", "test")
+        )
     history = info["history"]
     _check(args, network, train_set, len(history))
     teacher = load_teacher(args.teacher, network, device) if args.teacher else None
@@ -179,7 +208,7 @@ def train(args):
     out = Path(args.out or Path("runs") / name)
     checkpoint, log = out / "checkpoint.safetensors", out / "log.jsonl"
     curves = out / "curves.png"
-    if checkpoint.exists() and not args.resume:
+    if checkpoint.exists() and not (args.resume and checkpoint.samefile(args.resume)):
         raise TrainingError(f"{out} holds a run: --resume {checkpoint}, or choose another --out")
     kept = kept_arguments(args)
     earlier = info.get("earlier", [])
@@ -198,7 +227,7 @@ def train(args):
                 model, forward, optimizer, views, recipe, args.seed, args.workers, average, teacher
             )}
             entry["test_accuracy"], entry["firing_rates"] = evaluate(
-                evaluated, *test_set, workers=args.workers
+                evaluated, *test_set, recipe.batch, args.workers
             )
             entry["seconds"] = round(time.perf_counter() - start, 2)
             history.append(entry)
@@ -239,7 +268,8 @@ def main(argv=None):
     except (
         CheckpointError, DataError, LayerError, RecipeError, TrainingError, OSError,
     ) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # Of an error in a worker, all but the last line is where it came from.
+        print(f"error: {f'{error}'.strip().splitlines()[-1]}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; --resume goes on after the last whole epoch", file=sys.stderr)

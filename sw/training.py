@@ -27,19 +27,34 @@ def _loader(views, batches, workers):
 
 
 @torch.no_grad()
-def evaluate(model, frames, labels, batch=500, workers=0):
+def evaluate(model, frames, labels, batch=100, workers=0):
     """Accuracy (0 to 1) and the firing rate of every layer but the last, in fp32."""
     model.eval()
     device = next(model.parameters()).device
     numbers = processes.share(torch.arange(len(labels)))
     batches = [chosen.tolist() for chosen in numbers.split(batch)]
-    correct, rates = 0, 0
-    for seen, classes in _loader(Views(frames, labels), batches, workers):
-        logits, spikes = model(seen.to(device), record=True)
-        correct += (logits.mean(0).argmax(1) == classes.to(device)).sum().item()
-        rates = rates + torch.stack([s.mean() for s in spikes]) * len(classes)
-    correct, *rates = processes.total([correct, *torch.as_tensor(rates).tolist()], device)
-    return correct / len(labels), [rate / len(labels) for rate in rates]
+    # Of correct answers, and of samples times the share of spikes that leave a layer.
+    sums = torch.zeros(len(model.layers), dtype=torch.float64, device=device)
+
+    def count(number):
+        def hook(module, arguments, out):
+            spikes = out[0] if isinstance(out, tuple) else out
+            sums[number] += spikes.mean() * spikes.shape[1]
+        return hook
+
+    hooks = [
+        layer.register_forward_hook(count(number))
+        for number, layer in enumerate(model.layers[:-1], 1)
+    ]
+    try:
+        for seen, classes in _loader(Views(frames, labels), batches, workers):
+            right = model(seen.to(device)).mean(0).argmax(1) == classes.to(device)
+            sums[0] += right.sum()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    accuracy, *rates = (total / len(labels) for total in processes.total(sums.tolist(), device))
+    return accuracy, rates
 
 
 def weight_signs(model):
@@ -56,9 +71,8 @@ def flip_ratio(before, after):
 def _moments(model):
     """Magnitude of the mean, and variance, of the gradient to each of those weights, ``[2, n]``."""
     gradients = [weight.grad for layer in model.layers[1:-1] for weight in layer.weights]
-    means = [gradient.mean().abs() for gradient in gradients]
-    variances = [gradient.var() for gradient in gradients]
-    return torch.tensor([means, variances])
+    moments = [torch.stack([gradient.mean().abs(), gradient.var()]) for gradient in gradients]
+    return torch.stack(moments, 1) if moments else torch.zeros(2, 0)
 
 
 def _batches(views, recipe, seed, workers):

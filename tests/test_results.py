@@ -66,15 +66,17 @@ def test_builds_are_of_these_sources(path):
     report = json.loads(path.read_text())
     assert stale_build(report) is None
     assert report["fmax_mhz"] >= report["clock_mhz"]
-    assert stale_build({**report, "seed": report["seed"] + 1})
+    # That seeds and sources make digests differ is seen in tests/hw: elaboration takes long.
+    assert stale_build({**report, "design": "0"})
     assert stale_build({**report, "model_checksum": "0"})
+    assert stale_build({**report, "cycles_per_frame": 1})
 
 
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
 def test_seeds_are_of_these_sources(path):
     report = json.loads(path.read_text())
     assert report["board"] == path.stem and len(report["fmax_mhz"]) >= 10
-    digest = design(report["board"], report["clock_mhz"], 1)
+    digest = design(report["board"], report["clock_mhz"], BOARDS[report["board"]].seed)
     assert digest == report["design"], f"the design has changed: run {report['command']}"
     fmax = sorted(fmax for fmax in report["fmax_mhz"].values() if fmax is not None)
     found = [report[name] for name in ("min", "median", "max")]

@@ -63,12 +63,15 @@ def test_the_gradients_of_spikingjelly_are_ours(ours):
     images, labels = frames(), torch.randint(0, 4, (16,))
     twin = same_state(throughput.PEERS["ours"](NETWORK), ours)
     gradients = []
-    for model in (twin, peer):
+    other = same_state(throughput.PEERS["spikingjelly"](NETWORK.replace(tau=0.75)), ours)
+    for model in (twin, peer, other):
         model.train()
         throughput.classification_loss(model(images), labels, throughput.Recipe()).backward()
         gradients.append([p.grad for p in model.parameters() if p.dim() == 4])
-    for a, b in zip(*gradients, strict=True):
+    found, peers, others = gradients
+    for a, b, other in zip(found, peers, others, strict=True):
         assert torch.allclose(a, b, rtol=1e-2, atol=1e-4) and a.any()
+        assert not torch.allclose(a, other, rtol=1e-2, atol=1e-4)
 
 
 def test_a_measurement_names_the_best_setting(monkeypatch):

@@ -4,6 +4,8 @@ The view of a sample depends on the run's seed, the epoch and the sample's numbe
 batch it is in, nor on the process that makes it.
 """
 
+import zlib
+
 import torch
 from torch.nn import functional as F
 
@@ -50,8 +52,9 @@ class Views(torch.utils.data.Dataset):
         return images.view(frames.shape), labels
 
     def _generator(self, number):
-        seed = (self.seed * 1_000_003 + self.epoch) * 1_000_003 + number
-        return torch.Generator().manual_seed(seed % (1 << 63))
+        # Of 32 bits, for the generator uses no more.
+        seed = zlib.crc32(f"{self.seed} {self.epoch} {number}".encode())
+        return torch.Generator().manual_seed(seed)
 
     def _policy(self, images, _, draws):
         """AutoAugment of torchvision, which draws from the global generator, as others do."""

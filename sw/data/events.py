@@ -85,7 +85,10 @@ def load(name, split, root=None, T=16):
     ))
     place = f"{Path(recordings.location_on_system).resolve()}"
     key = hashlib.sha256(place.encode()).hexdigest()[:8]
-    kept = source.DOWNLOADS / f"{name}-{split}-T{T}-{SIDE}-{key}.safetensors"
+    # More recordings than before are another dataset.
+    kept = source.DOWNLOADS / (
+        f"{name}-{split}-T{T}-{SIDE}-{len(recordings)}-{key}.safetensors"
+    )
     if not kept.is_file():
         # In the same order on every machine.
         chosen = sorted(
@@ -97,7 +100,8 @@ def load(name, split, root=None, T=16):
             try:
                 events, _ = recordings[number]
                 frames[row] = frames_of(events, T, recordings.sensor_size[0], SIDE)
-            except (OSError, RuntimeError, ValueError, IndexError) as error:
+            except Exception as error:
+                # Readers of recordings raise all kinds, their own included.
                 raise source.DataError(f"{path}: not a readable recording ({error})") from error
         labels = torch.tensor([recordings.targets[number] for _, number in chosen])
         kept.parent.mkdir(parents=True, exist_ok=True)

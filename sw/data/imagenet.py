@@ -36,7 +36,9 @@ class Folder:
             raise DataError(f"{path}: not a readable image ({error})") from error
 
     def __getitem__(self, numbers):
-        """Images of a list or tensor of numbers, for evaluation."""
+        """Images of a list or tensor of numbers, or of a slice, for evaluation."""
+        if isinstance(numbers, slice):
+            numbers = range(len(self.paths))[numbers]
         return torch.stack([self.middle(self._read(number)) for number in numbers])
 
     def views(self, numbers, seeds):

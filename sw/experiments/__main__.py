@@ -6,6 +6,8 @@ Networks are trained where they have not been; what was cut off goes on when cal
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sw.checkpoint import CheckpointError
@@ -19,44 +21,64 @@ from sw.recipe import RecipeError
 from sw.train import parse as parse_training
 from sw.training import TrainingError
 
-__all__ = ["EXPERIMENTS", "main"]
+__all__ = ["EXPERIMENTS", "Experiment", "main"]
 
-#: Name -> neurons, and what it shows.
+@dataclass(frozen=True)
+class Experiment:
+    """neurons: whose runs it takes. draws: its picture, or None. lists: its table."""
+
+    what: str
+    neurons: tuple
+    draws: Callable | None = None
+    lists: Callable = tables.accuracy
+
+
 EXPERIMENTS = {
-    "fig1": (("vanilla", "fp"), "flip ratio and accuracy, binary and real weights"),
-    "fig2": (("fp", "vanilla"), "loss landscape, real and binary weights"),
-    "fig6": (("fp", "vanilla", "agmm"), "flip ratio and accuracy, with AGMM and without"),
-    "fig7": (("vanilla", "agmm"), "loss landscape, with AGMM and without"),
-    "fig8": (("vanilla", "agmm"), "firing rate of every layer, with AGMM and without"),
-    "table1": (("fp", "agmm", "vanilla"), "accuracy"),
-    "table2": (("fp", "vanilla", "agmm"), "size, operations and energy"),
-    "ablation": (("vanilla", "half", "scalar", "agmm", "fp"), "what of AGMM does it"),
+    "fig1": Experiment(
+        "flip ratio and accuracy, binary and real weights", ("vanilla", "fp"), figures.training
+    ),
+    "fig2": Experiment(
+        "loss landscape, real and binary weights", ("fp", "vanilla"), figures.landscapes
+    ),
+    "fig6": Experiment(
+        "flip ratio and accuracy, with AGMM and without", ("fp", "vanilla", "agmm"),
+        figures.training,
+    ),
+    "fig7": Experiment(
+        "loss landscape, with AGMM and without", ("vanilla", "agmm"), figures.landscapes
+    ),
+    "fig8": Experiment(
+        "firing rate of every layer, with AGMM and without", ("vanilla", "agmm"), figures.rates
+    ),
+    "table1": Experiment("accuracy", ("fp", "agmm", "vanilla")),
+    "table2": Experiment(
+        "size, operations and energy", ("fp", "vanilla", "agmm"), lists=tables.costs
+    ),
+    "ablation": Experiment(
+        "what of AGMM does it", ("vanilla", "half", "scalar", "agmm", "fp"), figures.training
+    ),
 }
 
 
 def _make(name, runs, test, out):
     """Writes ``out``/<name>.md, and .png if it is a figure."""
-    frames, labels = test
-    picture = out / f"{name}.png"
-    if name in ("fig1", "fig6"):
-        figures.training(runs, picture)
-    elif name in ("fig2", "fig7"):
-        figures.landscapes(runs, frames, labels, picture)
-    elif name == "fig8":
-        figures.rates(runs, picture)
-    elif name == "ablation":
-        figures.training(runs, picture)
-    text = tables.costs(runs, frames) if name == "table2" else tables.accuracy(runs)
+    experiment, link = EXPERIMENTS[name], ""
+    if experiment.draws is not None:
+        experiment.draws(runs, test, out / f"{name}.png")
+        link = f"![{name}]({name}.png)\n\n"
     args = next(iter(runs.values()))[0].args
-    title = f"# {name}: {EXPERIMENTS[name][1]}\n\n"
-    made = f"`{json.dumps({key: value for key, value in args.items() if value is not None})}`\n\n"
-    link = f"![{name}]({picture.name})\n\n" if picture.is_file() else ""
-    replace_file(out / f"{name}.md", title + link + text + "\nThe first run: " + made)
+    words = json.dumps({key: value for key, value in args.items() if value is not None})
+    replace_file(
+        out / f"{name}.md",
+        f"# {name}: {experiment.what}\n\n{link}{experiment.lists(runs, test)}\n"
+        "First and last layers have 8-bit weights, those of FP-SNN too. The first run:"
+        f" `{words}`\n",
+    )
 
 
 def main(argv=None):
     """Exit status 0, 2 after one line on stderr, or 130 after Ctrl-C."""
-    listed = "\n".join(f"  {name:<10}{what}" for name, (_, what) in EXPERIMENTS.items())
+    listed = "\n".join(f"  {name:<10}{it.what}" for name, it in EXPERIMENTS.items())
     parser = argparse.ArgumentParser(
         prog="python -m sw.experiments", description=__doc__.split("\n\n")[0],
         usage="%(prog)s [options] EXPERIMENT ... [-- OPTIONS OF sw/train.py]",
@@ -83,7 +105,7 @@ def main(argv=None):
         for name in names:
             runs = {
                 neuron: [run(neuron, seed, folder, options) for seed in range(args.seeds)]
-                for neuron in EXPERIMENTS[name][0]
+                for neuron in EXPERIMENTS[name].neurons
             }
             _make(name, runs, test, folder)
             print(f"{folder / name}.md")

@@ -3,6 +3,7 @@
 from io import BytesIO
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -11,7 +12,7 @@ from sw.files import replace_file
 from sw.landscape import landscape
 from sw.recipe import Recipe
 
-__all__ = ["NAMES", "landscapes", "rates", "training"]
+__all__ = ["DEVICE", "NAMES", "landscapes", "rates", "training"]
 
 NAMES = {
     "agmm": "AGMM-BSNN", "vanilla": "vanilla BSNN", "fp": "FP-SNN", "half": "gain 1/2",
@@ -21,6 +22,8 @@ COLOURS = {
     "agmm": "tab:red", "vanilla": "tab:blue", "fp": "tab:green", "half": "tab:orange",
     "scalar": "tab:purple",
 }
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 #: Of a landscape: points a side, and test frames that the loss is taken over.
 POINTS, FRAMES = 21, 500
@@ -40,7 +43,7 @@ def _curves(axes, runs, key, style, label, colour):
     axes.fill_between(epochs, curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
 
 
-def training(runs, path):
+def training(runs, test, path):
     """Flip ratio (eq. 8), and accuracy, of runs by neuron: figures 1 and 6."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     flips, accuracy = figure.subplots(1, 2)
@@ -57,15 +60,15 @@ def training(runs, path):
     _save(figure, path)
 
 
-def landscapes(runs, frames, labels, path):
-    """The loss around the first run of each neuron: figures 2 and 7. Returns them by neuron."""
-    chosen = slice(min(FRAMES, len(labels)))
+def landscapes(runs, test, path):
+    """The loss around the first run of each neuron: figures 2 and 7."""
+    frames, labels = (tensor[:FRAMES] for tensor in test)
     losses = {}
     for neuron, (first, *_) in runs.items():
-        model, *_ = load_model(first.checkpoint)
+        model = load_model(first.checkpoint)[0].to(DEVICE)
         with tqdm(total=POINTS**2, desc=NAMES[neuron], leave=False, disable=None) as bar:
             losses[neuron] = landscape(
-                model, frames[chosen], labels[chosen], Recipe(), POINTS, tick=bar.update
+                model, frames, labels, Recipe(), POINTS, tick=bar.update
             ).numpy()
     figure = Figure(figsize=(5 * len(losses), 4.5), layout="constrained")
     every = np.stack([*losses.values()])
@@ -79,10 +82,9 @@ def landscapes(runs, frames, labels, path):
         axes.set_aspect("equal")
     figure.colorbar(drawn, ax=figure.axes, label="loss on test frames")
     _save(figure, path)
-    return losses
 
 
-def rates(runs, path):
+def rates(runs, test, path):
     """Share of spikes behind each layer at the end of training: figure 8."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()

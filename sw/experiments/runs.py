@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sw.checkpoint import load_checkpoint
-from sw.train import kept_arguments, parse, train
+from sw.train import describe, kept_arguments, parse, train
 from sw.training import TrainingError
 
 __all__ = ["Run", "run"]
@@ -28,12 +28,15 @@ def run(neuron, seed, folder, options):
     """
     out = Path(folder) / f"{neuron}-s{seed}"
     checkpoint = out / "checkpoint.safetensors"
-    words = ["--neuron", neuron, "--seed", f"{seed}", "--out", f"{out}", *options]
-    wanted = parse(words)
+    # The last of two equal options counts.
+    wanted = parse([*options, "--neuron", neuron, "--seed", f"{seed}", "--out", f"{out}"])
+    if wanted.resume:
+        raise TrainingError("--resume is not for experiments: they go on by themselves")
     if not checkpoint.is_file():
         train(wanted)
-    info = load_checkpoint(checkpoint)[2]
-    if info["args"] != kept_arguments(wanted):
+    network, _, info = load_checkpoint(checkpoint)
+    same = network == describe(wanted) and info["args"] == kept_arguments(wanted)
+    if not same or info["earlier"]:
         raise TrainingError(f"{out} is a run with other options: choose another --folder")
     if len(info["history"]) < wanted.recipe.epochs:
         train(parse(["--resume", f"{checkpoint}"]))

@@ -3,7 +3,7 @@
 import statistics
 
 from sw.checkpoint import load_model
-from sw.experiments.figures import NAMES
+from sw.experiments.figures import DEVICE, NAMES
 from sw.operations import ENERGIES, energy, operations
 from sw.size import size_report
 
@@ -25,7 +25,7 @@ def _spread(values, digits=2):
     return mean if len(values) == 1 else f"{mean} ({low} to {high})"
 
 
-def accuracy(runs):
+def accuracy(runs, test):
     """Test accuracy after the last epoch, and flips over all epochs, by neuron: table 1."""
     rows = []
     for neuron, group in runs.items():
@@ -45,12 +45,12 @@ def accuracy(runs):
     )
 
 
-def costs(runs, frames):
+def costs(runs, test):
     """Size, operations and energy of the first run of each neuron: table 2."""
     rows = []
     for neuron, (first, *_) in runs.items():
-        model, *_ = load_model(first.checkpoint)
-        layers, size = operations(model, frames[:FRAMES]), size_report(model)
+        model = load_model(first.checkpoint)[0].to(DEVICE)
+        layers, size = operations(model, test[0][:FRAMES]), size_report(model)
         rows.append((
             NAMES[neuron], f"{size.packed_bytes / 1e6:.3f}",
             f"{sum(layer.acs for layer in layers) / 1e6:.3f}",

@@ -340,6 +340,7 @@ def test_imagenet_is_read_as_it_is_needed(tmp_path):
     some = frames[torch.tensor([0, 4])]
     assert some.shape == (2, 3, 224, 224) and some.dtype == torch.uint8
     assert some[:, 0, 112, 112].tolist() == [200, 150] and some[:, 0, 2, 112].tolist() == [20, 20]
+    assert torch.equal(frames[:2], frames[[0, 1]])
     paths["val", 0][1].write_bytes(b"no image")
     with pytest.raises(DataError, match=r"n01.1.png: not a readable image") as error:
         frames[[1]]
@@ -403,3 +404,15 @@ def test_a_preset_trains_from_files_to_checkpoint(
     ]) == 0
     assert "epoch   1" in capsys.readouterr().err
     assert load_checkpoint("run/checkpoint.safetensors")[2]["args"]["preset"] == preset
+
+
+def test_an_image_that_a_worker_cannot_read_is_one_line(nothing_installed, capsys):
+    paths = write_imagenet(nothing_installed)
+    paths["train", 0][1].write_bytes(b"no image")
+    (nothing_installed / "mine.py").write_text(ARCH)
+    assert main([
+        "--data", "imagenet", "--arch", "mine.py:imagenet", "--data-root", ".", "--T", "2",
+        "--batch", "6", "--out", "run", "--workers", "1",
+    ]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "1.png: not a readable image" in error

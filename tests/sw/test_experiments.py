@@ -11,6 +11,7 @@ from sw.data import load
 from sw.experiments import figures, runs
 from sw.experiments.__main__ import EXPERIMENTS, main
 from sw.operations import energy, operations
+from sw.training import TrainingError
 
 ARCH = """
 from sw.layers import *
@@ -56,7 +57,7 @@ def test_every_experiment_leaves_its_page_and_picture(made):
         assert (f"![{name}]({name}.png)" in text) == picture.is_file()
         if picture.is_file():
             assert picture.read_bytes().startswith(b"\x89PNG")
-        for neuron in EXPERIMENTS[name][0]:
+        for neuron in EXPERIMENTS[name].neurons:
             assert row(text, figures.NAMES[neuron])
 
 
@@ -110,6 +111,25 @@ def test_a_run_that_was_cut_off_goes_on(options, tmp_path, monkeypatch):
     again = runs.run("fp", 0, tmp_path / "cut", words)
     assert len(again.history) == 2 and saved == [1]
     assert again.history[1]["loss"] == whole.history[1]["loss"]
+
+
+def test_options_of_the_experiment_go_last(options, tmp_path):
+    words = [*options[1:], "--neuron", "agmm", "--seed", "7", "--out", f"{tmp_path / 'x'}"]
+    found = runs.run("fp", 0, tmp_path / "runs", words)
+    assert (found.args["neuron"], found.args["seed"]) == ("fp", 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    with pytest.raises(TrainingError, match="--resume is not for experiments"):
+        runs.run("fp", 0, tmp_path / "runs", [*options[1:], "--resume", f"{found.checkpoint}"])
+
+
+def test_a_network_that_has_changed_is_noticed(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(ARCH)
+    words = ["--arch", f"{path}:net", "--epochs", "1", "--batch", "96"]
+    runs.run("fp", 0, tmp_path, words)
+    path.write_text(ARCH.replace("Stem(8)", "Stem(9)"))
+    with pytest.raises(TrainingError, match="is a run with other options"):
+        runs.run("fp", 0, tmp_path, words)
 
 
 @pytest.mark.parametrize("words, message", [

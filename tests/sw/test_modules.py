@@ -3,7 +3,8 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch.nn import functional as F
 
-from sw.modules import AGMM, LIF, BinaryConv2d, QuantConv2d, QuantLinear
+from sw import modules
+from sw.modules import AGMM, LIF, BatchNorm2d, BinaryConv2d, QuantConv2d, QuantLinear
 
 
 def spikingjelly_lif(current, tau):
@@ -188,3 +189,19 @@ def test_quantised_layers_compute_with_quantised_weights():
     expected = spikes @ (linear.integers * linear.scale[:, None]).T + linear.bias
     torch.testing.assert_close(linear(spikes), expected)
     assert not torch.allclose(F.linear(spikes, linear.weight, linear.bias), expected)
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_norms_over_processes_are_norms_over_all_samples(monkeypatch, dtype, close):
+    """Of two processes with the same samples, which is as of one with them."""
+    monkeypatch.setattr(modules, "number", lambda: 2)
+    monkeypatch.setattr(modules, "summed", lambda tensor: 2 * tensor)
+    ours, theirs = BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    # Far from 0, where squares would leave nothing of the variance.
+    folded = (100 + 0.5 * torch.randn(16, 3, 5, 5)).to(dtype)
+    found, expected = ours(folded), theirs(folded)
+    assert found.dtype == dtype and torch.allclose(found, expected, atol=4 * close)
+    assert torch.allclose(ours.running_mean, theirs.running_mean, rtol=close)
+    rest = theirs.running_var - 0.9
+    assert torch.allclose(ours.running_var - 0.9, rest, rtol=2e-2)
+    assert torch.isfinite(ours(torch.full((4, 3, 2, 2), 37.3, dtype=dtype))).all()

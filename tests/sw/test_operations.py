@@ -64,7 +64,9 @@ def test_operations_are_those_of_neurobench(network):
         hook.remove()
     assert sum(signal.any() for signal in inputs.values()) >= 3 or network is EVENTS
     # Two frames are not counted together with the other five.
-    found = operations(model, frames, batch=5)
+    found = [
+        layer for layer in operations(model, frames, batch=5) if not layer.name.endswith("gain")
+    ]
     assert len(found) == len(inputs)
     for layer, (module, signal) in zip(found, inputs.items(), strict=True):
         effective, spiking = single_layer_MACs(signal, module)
@@ -79,9 +81,12 @@ def test_operations_are_those_of_neurobench(network):
 def test_kinds_of_operations_by_layer():
     found = operations(model_of(STATIC), frames_of(STATIC, 4))
     assert [(layer.name, layer.acs > 0) for layer in found] == [
-        ("stem0", False), ("residualconv1", True), ("residualconv2", True),
-        ("residualconv2 shortcut", False), ("averagedconv3", False), ("averagedreadout4", False),
+        ("stem0", False), ("residualconv1", True), ("residualconv1 gain", False),
+        ("residualconv2", True), ("residualconv2 gain", False), ("residualconv2 shortcut", False),
+        ("averagedconv3", False), ("averagedconv3 gain", False), ("averagedreadout4", False),
     ]
+    # A MAC for each of 6 x 4 x 4 currents, of three time steps.
+    assert found[2].macs == found[2].dense == 3 * 6 * 4 * 4
     assert [layer.acs > 0 for layer in operations(model_of(EVENTS), frames_of(EVENTS, 4))] == [
         True, True
     ]
@@ -134,7 +139,9 @@ def test_command_line(tmp_path, capsys):
     capsys.readouterr()
     assert main([checkpoint, "-n", "20", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert [layer["name"] for layer in result["layers"]] == ["stem0", "conv1", "conv2", "readout3"]
+    assert [layer["name"] for layer in result["layers"]] == [
+        "stem0", "conv1", "conv1 gain", "conv2", "conv2 gain", "readout3"
+    ]
     assert result["frames"] == 20 and len(result["step_accuracies"]) == result["T"] == 4
     assert main([checkpoint, "-n", "20"]) == 0
     text = capsys.readouterr().out

@@ -42,7 +42,8 @@ def test_two_processes_learn_what_one_learns(tmp_path):
 
 
 def test_the_trainer_runs_as_two_processes(tmp_path):
-    options = ["--epochs", "1", "--batch", "96", "--out", f"{tmp_path / 'run'}", "--json"]
+    options = ["--epochs", "1", "--batch", "96", "--precision", "bf16", "--json"]
+    options += ["--out", f"{tmp_path / 'run'}"]
     done = run("sw/train.py", *options)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr

@@ -74,6 +74,10 @@ def test_torchvision_teaches_imagenet(monkeypatch):
         assert torch.allclose(teach(frames), model.eval()(scaled), atol=1e-4)
     with pytest.raises(TrainingError, match="knows the 1000 classes of ImageNet, tiny has 10"):
         load_teacher("torchvision:resnet18", NETWORK, CPU)
+    seen.clear()
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: torch.nn.Flatten())
+    with pytest.raises(TrainingError, match="--teacher torchvision:resnet18: it tells no classes"):
+        load_teacher("torchvision:resnet18", network, CPU)
     with pytest.raises(TrainingError, match="--teacher torchvision:nonsense: "):
         load_teacher("torchvision:nonsense", network, CPU)
 
@@ -99,7 +103,8 @@ def test_more_steps_start_from_fewer(tmp_path):
 ])
 def test_other_layers_are_no_start(tmp_path, layers):
     _, path = saved(tmp_path)
-    with pytest.raises(CheckpointError, match=r"it\.safetensors: tiny has other layers"):
+    message = r"it\.safetensors: tiny has other layers, or another neuron"
+    with pytest.raises(CheckpointError, match=message):
         start_from(SpikingNetwork(NETWORK.replace(layers=layers)), path)
 
 

@@ -162,10 +162,39 @@ def test_processes_that_prepare_frames_change_nothing(arch, whole, tmp_path):
     assert losses(tmp_path / "run") == losses(whole)
 
 
+def test_a_resumed_run_leaves_others_alone(arch, whole, tmp_path, capsys):
+    assert run(arch, tmp_path / "other", "--epochs", "1") == 0
+    before = (tmp_path / "other" / "checkpoint.safetensors").read_bytes()
+    words = ["--resume", str(whole / "checkpoint.safetensors"), "--epochs", "5"]
+    assert main([*words, "--out", str(tmp_path / "other")]) == 2
+    assert "other holds a run" in capsys.readouterr().err
+    assert (tmp_path / "other" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_an_optimiser_without_memory_goes_on(arch, tmp_path):
+    options = ["--optimizer", "sgd", "--momentum", "0"]
+    assert run(arch, tmp_path / "whole", *options, "--epochs", "2") == 0
+    assert run(arch, tmp_path / "run", *options, "--epochs", "1") == 0
+    checkpoint = str(tmp_path / "run" / "checkpoint.safetensors")
+    assert main(["--resume", checkpoint, "--epochs", "2"]) == 0
+    assert load_checkpoint(checkpoint)[2]["history"][1]["epoch"] == 2
+
+
+def test_a_checkpoint_of_an_older_trainer_is_not_resumed(whole, tmp_path, capsys):
+    model, _, info = load_model(whole / "checkpoint.safetensors")
+    del info["args"]["flip"], info["optimizer"], info["trained"]
+    save_checkpoint(tmp_path / "old", model, **info)
+    assert main(["--resume", str(tmp_path / "old")]) == 2
+    error = capsys.readouterr().err
+    assert "of an older trainer" in error and f"--init {tmp_path / 'old'}" in error
+
+
 def test_resume_keeps_the_network(whole, capsys):
     checkpoint = str(whole / "checkpoint.safetensors")
     before = (whole / "checkpoint.safetensors").read_bytes()
-    for options in (["--T", "4"], ["--neuron", "fp"], ["--arch", "digits"]):
+    for options in (
+        ["--T", "4"], ["--neuron", "fp"], ["--arch", "digits"], ["--optimizer", "sgd"]
+    ):
         assert main(["--resume", checkpoint, *options]) == 2
         assert options[0] in capsys.readouterr().err
     assert (whole / "checkpoint.safetensors").read_bytes() == before
