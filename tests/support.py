@@ -39,6 +39,21 @@ def random_frames(network, count, seed=0):
     return (contrast * (0.7 * smooth + 0.3 * noise) * 255).round().to(torch.uint8)
 
 
+def noise_frames(network, count):
+    """Frames uint8 of noise, without regions; nearly half of the pixels are 0."""
+    noise = torch.randint(-200, 256, (count, *network.frame_shape))
+    return noise.clamp(min=0).to(torch.uint8)
+
+
+def settled_model(network, seed=0):
+    """An untrained SpikingNetwork in eval mode whose norms have seen noise, so that it fires."""
+    torch.manual_seed(seed)
+    model = SpikingNetwork(network)
+    for _ in range(40):
+        model(noise_frames(network, 16))
+    return model.eval()
+
+
 @torch.no_grad()
 def random_model(network, seed=0):
     """A SpikingNetwork in eval mode whose every layer fires at one of FIRING_RATES.

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sw.layers import Conv, Network, Readout, Shape, Stem
+from tests.support import noise_frames, settled_model
 
 sys.path.append(str(Path(__file__).parents[1] / "docs"))
 throughput = importlib.import_module("throughput")
@@ -34,20 +35,12 @@ def same_state(model, own):
 
 @pytest.fixture(scope="module")
 def ours():
-    torch.manual_seed(0)
-    model = throughput.PEERS["ours"](NETWORK)
-    for _ in range(40):
-        model(frames())
-    return model.eval()
-
-
-def frames():
-    return torch.randint(0, 256, (16, 1, 10, 10), dtype=torch.uint8)
+    return settled_model(NETWORK)
 
 
 @pytest.mark.parametrize("name", ["spikingjelly", "snntorch"])
 def test_the_networks_compute_the_same(ours, name):
-    images = frames()
+    images = noise_frames(NETWORK, 16)
     with torch.no_grad():
         logits, spikes = ours(images, record=True)
         assert all(0.02 < layer.mean() < 0.9 for layer in spikes)
@@ -60,7 +53,7 @@ def test_the_networks_compute_the_same(ours, name):
 def test_the_gradients_of_spikingjelly_are_ours(ours):
     """Those of snnTorch go through norms of each step's own."""
     peer = same_state(throughput.PEERS["spikingjelly"](NETWORK), ours)
-    images, labels = frames(), torch.randint(0, 4, (16,))
+    images, labels = noise_frames(NETWORK, 16), torch.randint(0, 4, (16,))
     twin = same_state(throughput.PEERS["ours"](NETWORK), ours)
     gradients = []
     other = same_state(throughput.PEERS["spikingjelly"](NETWORK.replace(tau=0.75)), ours)

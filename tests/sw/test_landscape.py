@@ -6,20 +6,15 @@ import torch
 from sw.landscape import _direction, landscape
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.losses import classification_loss
-from sw.model import SpikingNetwork
 from sw.recipe import Recipe
+from tests.support import noise_frames, settled_model
 
 NETWORK = Network("tiny", Shape(1, 8, 8), [Stem(4), Conv(6), Readout(3)], T=2)
 
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    model = SpikingNetwork(NETWORK)
-    # So that its norms let it fire.
-    for _ in range(40):
-        model(torch.randint(0, 256, (16, 1, 8, 8), dtype=torch.uint8))
-    return model
+    return settled_model(NETWORK)
 
 
 def test_directions_are_as_long_as_filters(model):
@@ -35,7 +30,7 @@ def test_directions_are_as_long_as_filters(model):
 
 
 def test_the_middle_is_the_network_and_it_stays(model):
-    frames = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
+    frames = noise_frames(NETWORK, 8)
     labels, ticks = torch.randint(0, 3, (8,)), []
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     losses = landscape(
@@ -55,7 +50,7 @@ def test_the_middle_is_the_network_and_it_stays(model):
 
 
 def test_it_stays_when_it_is_cut_off(model):
-    frames = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
+    frames = noise_frames(NETWORK, 8)
     before = model.layers[1].conv.weight.detach().clone()
 
     def stop():

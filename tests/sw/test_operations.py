@@ -18,9 +18,9 @@ from sw.layers import (
     Shape,
     Stem,
 )
-from sw.model import SpikingNetwork
 from sw.operations import ENERGIES, Operations, energy, main, operations, step_accuracies
 from sw.train import main as train
+from tests.support import noise_frames, settled_model
 
 STATIC = Network(
     "static", Shape(2, 8, 8),
@@ -30,22 +30,9 @@ STATIC = Network(
 EVENTS = Network("events", Shape(2, 6, 7), [Events(2), Conv(5, pool=2), Readout(3)], T=2)
 
 
-def model_of(network):
-    torch.manual_seed(0)
-    model = SpikingNetwork(network)
-    # So that its norms let it fire.
-    for _ in range(40):
-        model(frames_of(network, 16))
-    return model.eval()
-
-
-def frames_of(network, count):
-    return torch.randint(-200, 256, (count, *network.frame_shape)).clamp(min=0).to(torch.uint8)
-
-
 @pytest.mark.parametrize("network", [STATIC, EVENTS])
 def test_operations_are_those_of_neurobench(network):
-    model, frames = model_of(network), frames_of(network, 7)
+    model, frames = settled_model(network), noise_frames(network, 7)
     with torch.no_grad():
         for module in model.modules():
             if hasattr(module, "integers"):
@@ -79,7 +66,7 @@ def test_operations_are_those_of_neurobench(network):
 
 
 def test_kinds_of_operations_by_layer():
-    found = operations(model_of(STATIC), frames_of(STATIC, 4))
+    found = operations(settled_model(STATIC), noise_frames(STATIC, 4))
     assert [(layer.name, layer.acs > 0) for layer in found] == [
         ("stem0", False), ("residualconv1", True), ("residualconv1 gain", False),
         ("residualconv2", True), ("residualconv2 gain", False), ("residualconv2 shortcut", False),
@@ -87,14 +74,13 @@ def test_kinds_of_operations_by_layer():
     ]
     # A MAC for each of 6 x 4 x 4 currents, of three time steps.
     assert found[2].macs == found[2].dense == 3 * 6 * 4 * 4
-    assert [layer.acs > 0 for layer in operations(model_of(EVENTS), frames_of(EVENTS, 4))] == [
-        True, True
-    ]
+    events = operations(settled_model(EVENTS), noise_frames(EVENTS, 4))
+    assert [layer.acs > 0 for layer in events] == [True, True]
 
 
 def test_a_weight_of_zero_does_nothing():
     """Of 8-bit weights: a binary one is never 0."""
-    model, frames = model_of(EVENTS), frames_of(EVENTS, 4)
+    model, frames = settled_model(EVENTS), noise_frames(EVENTS, 4)
     with torch.no_grad():
         model.layers[2].linear.weight.fill_(1)
     before = operations(model, frames)
@@ -124,7 +110,7 @@ def test_a_preset_gives_the_energies_of_table_2(macs, acs, millijoules):
 
 
 def test_more_steps_are_a_larger_ensemble():
-    model, frames = model_of(STATIC), frames_of(STATIC, 40)
+    model, frames = settled_model(STATIC), noise_frames(STATIC, 40)
     with torch.no_grad():
         logits = model(frames)
     labels = logits[:2].mean(0).argmax(1)

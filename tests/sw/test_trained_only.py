@@ -21,10 +21,9 @@ from sw.layers import (
     Stem,
     TransitionConv,
 )
-from sw.model import SpikingNetwork
 from sw.optimise import make_optimizer
 from sw.recipe import Recipe
-from tests.support import random_image
+from tests.support import noise_frames, random_image, settled_model
 
 EVENTS = Network("events", Shape(2, 6, 6), [EventStem(4), Conv(5), Readout(3)], T=3)
 POOLED = Network(
@@ -34,21 +33,8 @@ POOLED = Network(
 )
 
 
-def model_of(network):
-    """A SpikingNetwork in eval mode whose norms are not the initial ones."""
-    torch.manual_seed(0)
-    model = SpikingNetwork(network)
-    for _ in range(3):
-        model(frames_of(network, 8))
-    return model.eval()
-
-
-def frames_of(network, count):
-    return torch.randint(0, 256, (count, *network.frame_shape), dtype=torch.uint8)
-
-
 def test_a_stem_of_events_has_a_current_for_each_frame():
-    model, frames = model_of(EVENTS), frames_of(EVENTS, 4)
+    model, frames = settled_model(EVENTS), noise_frames(EVENTS, 4)
     assert frames.shape == (4, *EVENTS.frame_shape) == (4, 3, 2, 6, 6)
     stem = model.layers[0]
     current = stem.current(frames)
@@ -64,7 +50,7 @@ def test_a_stem_of_events_has_a_current_for_each_frame():
 
 
 def test_currents_of_a_pooled_stem_are_the_largest_of_nine():
-    model, frames = model_of(POOLED), frames_of(POOLED, 2)
+    model, frames = settled_model(POOLED), noise_frames(POOLED, 2)
     assert POOLED.shapes[1:] == [Shape(4, 6, 6), Shape(4, 6, 6), Shape(10, 3, 3), Shape(3, 1, 1)]
     stem = model.layers[0]
     each = stem.norm(stem.conv(frames.float() / 255))
@@ -75,7 +61,7 @@ def test_currents_of_a_pooled_stem_are_the_largest_of_nine():
 
 
 def test_a_transition_averages_then_projects():
-    model = model_of(POOLED)
+    model = settled_model(POOLED)
     shortcut, stream = model.layers[2].shortcut, torch.randn(2, 3, 4, 6, 6)
     squares = stream.unfold(3, 2, 2).unfold(4, 2, 2).mean((5, 6)).flatten(0, 1)
     expected = shortcut.norm(F.conv2d(squares, shortcut.conv.quantised_weight))
@@ -83,7 +69,7 @@ def test_a_transition_averages_then_projects():
     projected = POOLED.replace(
         layers=[*POOLED.layers[:2], ResidualConv(10, stride=2, projection=True), Readout(3)]
     )
-    other = model_of(projected).layers[2].shortcut
+    other = settled_model(projected).layers[2].shortcut
     assert not torch.allclose(other(stream), shortcut(stream))
     assert POOLED.layer_macs() == projected.layer_macs()
 
@@ -105,7 +91,7 @@ def test_what_cannot_be_is_refused(make, message):
 def test_the_hardware_has_none_and_the_export_says_so(network, layers, tmp_path):
     assert Network.from_dict(network.to_dict()) == network
     with pytest.raises(ExportError, match=f"the hardware does not have {layers}$"):
-        export(model_of(network), network)
+        export(settled_model(network), network)
     # Nor does an image of somebody else's.
     plain = random_image(EVENTS.replace(layers=[Stem(4), *EVENTS.layers[1:]]))
     with pytest.raises(ImageError, match="a network that cannot be exported"):
@@ -115,9 +101,9 @@ def test_the_hardware_has_none_and_the_export_says_so(network, layers, tmp_path)
 def test_gains_to_compare_agmm_with(tmp_path):
     """Of the same layers, a half at first, learned or not, and without hardware."""
     agmm = Network("gains", Shape(1, 6, 6), [Stem(3), Conv(4), Readout(2)], T=3)
-    frames = frames_of(agmm, 4)
+    frames = noise_frames(agmm, 4)
     for neuron, learned in (("half", False), ("scalar", True)):
-        model = model_of(agmm.replace(neuron=neuron))
+        model = settled_model(agmm.replace(neuron=neuron))
         gain = model.layers[1].agmm
         assert gain.alpha.requires_grad == learned
         current = torch.randn(3, 4, 4, 6, 6)

@@ -22,6 +22,7 @@ from sw.modules import AGMM, BinaryConv2d
 from sw.operations import operations
 from sw.size import size_report
 from sw.train import main
+from tests.support import noise_frames, settled_model
 
 NETWORK = Network(
     "former", Shape(1, 8, 8), [Stem(8, stride=2), Transformer(heads=2), AveragedReadout(10)], T=3
@@ -30,16 +31,7 @@ NETWORK = Network(
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    model = SpikingNetwork(NETWORK)
-    # So that its norms let it fire.
-    for _ in range(40):
-        model(frames(8))
-    return model.eval()
-
-
-def frames(count):
-    return torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8)
+    return settled_model(NETWORK)
 
 
 def lif(currents):
@@ -95,7 +87,8 @@ def test_sizes_and_operations(model):
     assert size_report(model).binary == binary
     # A pixel's: four projections of 8 to 8, 32 hidden channels, and keys times values of 4 to 4.
     assert NETWORK.layer_macs()[1] == 3 * 16 * (4 * 64 + 2 * 2 * 4 * 4 + 2 * 8 * 32)
-    (found,) = [layer for layer in operations(model, frames(4)) if layer.name == "transformer1"]
+    layers = {layer.name: layer for layer in operations(model, noise_frames(NETWORK, 4))}
+    found = layers["transformer1"]
     assert found.dense == 3 * 16 * (4 * 64 + 2 * 8 * 32) and 0 < found.acs < found.dense
 
 
