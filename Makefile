@@ -38,7 +38,8 @@ help:
 
 env: $(ENV)
 
-# A half-made environment is not reused: venv --clear starts over.
+# A half-made environment is not reused: venv --clear starts over. Python compiles what it imports;
+# all that is installed would take a minute more.
 $(ENV): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || \
 		{ echo 'error: $(PYTHON) not found: install Python 3.11 or name yours, PYTHON=...'; exit 1; }
@@ -46,7 +47,8 @@ $(ENV): pyproject.toml constraints.txt
 		{ echo 'error: $(PYTHON) is older than Python 3.11'; exit 1; }
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 		{ rm -rf $(VENV); echo 'error: no environment: install python3.11-venv'; exit 1; }
-	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(RUN) -m pip install --disable-pip-version-check --no-compile \
+		-c constraints.txt -e '.[test]'
 	@touch $@
 
 lint: $(ENV)
