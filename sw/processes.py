@@ -4,6 +4,7 @@ Every function here does nothing in a process that is alone.
 """
 
 import contextlib
+import importlib
 import os
 import warnings
 
@@ -31,6 +32,9 @@ def join():
             f" {torch.cuda.device_count()} at most"
         )
     if distributed.is_torchelastic_launched() and not distributed.is_initialized():
+        # What imports it later, as torch.optim does, keeps the group alive (torch 2.14), whose
+        # threads then abort one exit in ten.
+        importlib.import_module("torch._dynamo")
         distributed.init_process_group("nccl" if gpu else "gloo")
     if not gpu:
         return CPU

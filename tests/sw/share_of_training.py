@@ -4,10 +4,11 @@ Arguments: where the first process puts the loss and the weights, and whether no
 """
 
 import sys
+import weakref
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import distributed, nn
 
 from sw import model as modules
 from sw import processes
@@ -24,10 +25,7 @@ NETWORK = Network(
 RECIPE = Recipe(epochs=1, batch=32, optimizer="sgd", lr=0.1, flip=True, cutout=2)
 
 
-def main(target, norms="shared"):
-    if norms == "apart":
-        modules.BatchNorm2d = nn.BatchNorm2d
-    device = processes.join()
+def train(target, device):
     torch.manual_seed(0)
     model = modules.SpikingNetwork(NETWORK).double()
     frames, labels = (tensor[:320] for tensor in load("digits", "train"))
@@ -38,7 +36,17 @@ def main(target, norms="shared"):
         numbers = [entry["loss"], entry["train_accuracy"], entry["flip_ratio"], accuracy, *rates]
         tensors = {"numbers": torch.tensor(numbers, dtype=torch.float64), **model.state_dict()}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target)
-    processes.leave()
+
+
+def main(target, norms="shared"):
+    if norms == "apart":
+        modules.BatchNorm2d = nn.BatchNorm2d
+    train(target, processes.join())
+    if distributed.is_initialized():
+        group = weakref.ref(distributed.group.WORLD)
+        processes.leave()
+        # Or its threads go on, and abort the process when it ends.
+        assert group() is None
 
 
 if __name__ == "__main__":
