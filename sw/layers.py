@@ -424,7 +424,7 @@ class Network:
                 )
             if isinstance(layer, (ResidualConv, Transformer)):
                 self._check_shortcut(index)
-            if isinstance(layer, AveragedReadout):
+            if isinstance(layer, (ResidualConv, Transformer, AveragedReadout)):
                 try:
                     layer.check_shape(shape)
                 except LayerError as error:
@@ -438,10 +438,6 @@ class Network:
                 f"{self.name}: layer {index} has a shortcut, so the layer before it must be a Stem"
                 " or a Conv with pool=1"
             )
-        try:
-            self.layers[index].check_shape(self.shapes[index])
-        except LayerError as error:
-            raise LayerError(f"{self.name}: layer {index}: {error}") from error
 
     def _check_numbers(self):
         """Whole numbers where sizes are meant, finite positive ones for threshold and beta."""

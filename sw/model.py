@@ -4,8 +4,6 @@ Every layer takes and gives spikes ``[T, N, C, H, W]``; one with neurons gives i
 for a shortcut around the next. Convolution and batch norm see the T steps folded into the batch.
 """
 
-from functools import partial
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -26,13 +24,13 @@ from sw.layers import (
     averages,
 )
 from sw.modules import (
-    AGMM,
     LIF,
     BatchNorm2d,
     BinaryConv2d,
     QuantConv2d,
     QuantLinear,
-    StepGain,
+    conv_of,
+    gain_of,
 )
 from sw.transformer import TransformerLayer
 
@@ -135,14 +133,6 @@ class StemLayer(_NeuronLayer):
         return current.expand(self.T, *current.shape)
 
 
-def _gain(network):
-    """What is behind a binary layer of a network, or None."""
-    return {
-        "agmm": lambda: AGMM(network.T), "half": lambda: StepGain(network.T, False),
-        "scalar": lambda: StepGain(network.T, True),
-    }.get(network.neuron, lambda: None)()
-
-
 class ConvLayer(_NeuronLayer):
     """Binary (or, for neuron ``fp``, real) convolution, batch norm, gain, neuron, pooling."""
 
@@ -150,11 +140,10 @@ class ConvLayer(_NeuronLayer):
         super().__init__(network, index)
         layer, shape = network.layers[index], network.shapes[index]
         arguments = shape.channels, layer.channels, layer.kernel, layer.stride, layer.padding
-        real = network.neuron == "fp"
         self.average = nn.AvgPool2d(2) if isinstance(layer, AveragedConv) else nn.Identity()
-        self.conv = nn.Conv2d(*arguments, bias=False) if real else BinaryConv2d(*arguments)
+        self.conv = conv_of(network.neuron, *arguments)
         self.norm = BatchNorm2d(layer.channels)
-        self.agmm = _gain(network) if network.has_gain(index) else None
+        self.agmm = gain_of(network.neuron, network.T) if network.has_gain(index) else None
         if isinstance(layer, ResidualConv):
             self.shortcut = Shortcut(layer, shape)
 
@@ -209,7 +198,7 @@ _LAYERS = {
     Events: CodedLayer, Pixels: CodedLayer, Stem: StemLayer, EventStem: StemLayer,
     PooledStem: StemLayer, Conv: ConvLayer, AveragedConv: ConvLayer, ResidualConv: ConvLayer,
     TransitionConv: ConvLayer, Readout: ReadoutLayer, AveragedReadout: ReadoutLayer,
-    Transformer: lambda network, index: TransformerLayer(network, index, partial(_gain, network)),
+    Transformer: TransformerLayer,
 }
 
 

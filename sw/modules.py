@@ -12,7 +12,10 @@ from torch.nn import functional as F
 
 from sw.processes import number, summed
 
-__all__ = ["AGMM", "LIF", "BatchNorm2d", "BinaryConv2d", "QuantConv2d", "QuantLinear", "StepGain"]
+__all__ = [
+    "AGMM", "LIF", "BatchNorm2d", "BinaryConv2d", "QuantConv2d", "QuantLinear", "StepGain",
+    "conv_of", "gain_of",
+]
 
 
 class _Sign(Function):
@@ -166,6 +169,18 @@ class StepGain(nn.Module):
     def forward(self, current):
         gain = torch.sigmoid(self.alpha[:, None, None, None, None])
         return gain.to(current.dtype) * current
+
+
+def conv_of(neuron, *arguments):
+    """The convolution of a neuron of ``sw.layers.NEURONS``: binary, or real for ``fp``."""
+    return nn.Conv2d(*arguments, bias=False) if neuron == "fp" else BinaryConv2d(*arguments)
+
+
+def gain_of(neuron, T):
+    """The gain of a neuron of ``sw.layers.NEURONS``, or None."""
+    if neuron == "agmm":
+        return AGMM(T)
+    return StepGain(T, learned=neuron == "scalar") if neuron in ("half", "scalar") else None
 
 
 class _Quantised:

@@ -178,9 +178,9 @@ def tinbinn():
 BUILTIN = {
     network().name: network
     for network in (
-        digits, digit_saccades, fashion_mnist, fashion_mnist_fast, fashion_mnist_residual, cnv,
-        fashion_mnist_transformer,
-        tinbinn, resnet20, partial(resnet19, 10), resnet19, resnet18,
+        digits, digit_saccades, fashion_mnist, fashion_mnist_fast, fashion_mnist_residual,
+        fashion_mnist_transformer, cnv, tinbinn, resnet18, partial(resnet19, 10), resnet19,
+        resnet20,
         *(partial(vgg, *size) for vgg in (vggsnn, vggsnn_strides) for size in ((10, 10), (11, 16))),
     )
 }

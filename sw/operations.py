@@ -20,7 +20,9 @@ from sw.data import DataError, load
 from sw.modules import AGMM, BinaryConv2d
 from sw.size import size_report
 
-__all__ = ["ENERGIES", "Operations", "energy", "main", "operations"]
+__all__ = [
+    "ENERGIES", "Operations", "energy", "main", "operations", "report", "step_accuracies",
+]
 
 #: Picojoules of a MAC and of an AC. The first two: Horowitz, ISSCC 2014, 45 nm; multiply and add,
 #: add alone. The last fits the AGMM paper's table 2, which does not say where it has them from.

@@ -26,7 +26,7 @@ from sw.recipe import PRESETS, Recipe, RecipeError, add_options
 from sw.teacher import load_teacher, start_from
 from sw.training import TrainingError, evaluate, train_epoch
 
-__all__ = ["kept_arguments", "main", "parse", "train"]
+__all__ = ["ERRORS", "describe", "error_line", "kept_arguments", "main", "parse", "train"]
 
 EPILOG = """examples:
   python sw/train.py                                    digits, in a minute
@@ -46,6 +46,9 @@ presets:
 
 Where other jobs keep the cores busy, set OMP_NUM_THREADS=1: threads that wait for each other on a
 shared core are many times slower."""
+
+#: What the user can cause.
+ERRORS = (CheckpointError, DataError, LayerError, RecipeError, TrainingError, OSError)
 
 #: What a resumed run keeps, and what it remembers besides the recipe.
 KEPT = ("preset", "arch", "data", "neuron", "T", "seed", "optimizer")
@@ -255,6 +258,11 @@ def _tell(entry):
     )
 
 
+def error_line(error):
+    """One of ``ERRORS`` for the user. In a worker, all lines but the last say where it was."""
+    return f"error: {f'{error}'.strip().splitlines()[-1]}"
+
+
 def main(argv=None):
     """Command line. Returns the exit status: 0, 2 on an error, 130 after Ctrl-C."""
     try:
@@ -265,11 +273,8 @@ def main(argv=None):
             return 0
         result = train(args)
         first = processes.is_first()
-    except (
-        CheckpointError, DataError, LayerError, RecipeError, TrainingError, OSError,
-    ) as error:
-        # Of an error in a worker, all but the last line is where it came from.
-        print(f"error: {f'{error}'.strip().splitlines()[-1]}", file=sys.stderr)
+    except ERRORS as error:
+        print(error_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; --resume goes on after the last whole epoch", file=sys.stderr)

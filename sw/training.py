@@ -79,7 +79,7 @@ def _batches(views, recipe, seed, workers):
     """A DataLoader of this process's share of every batch; what does not fill one is left out."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + views.epoch)
     order = torch.randperm(len(views), generator=generator)
-    whole = order[: max(1, len(order) // recipe.batch) * recipe.batch].split(recipe.batch)
+    whole = order[: len(order) // recipe.batch * recipe.batch].split(recipe.batch)
     return _loader(views, [processes.share(batch.tolist()) for batch in whole], workers)
 
 

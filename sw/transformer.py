@@ -7,7 +7,7 @@ carry currents, as those of our convolutions do.
 
 from torch import nn
 
-from sw.modules import LIF, BatchNorm2d, BinaryConv2d
+from sw.modules import LIF, BatchNorm2d, conv_of, gain_of
 
 __all__ = ["TransformerLayer"]
 
@@ -25,12 +25,9 @@ class _Projection(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and two binary layers beside a stream of currents.
+    """Attention and two binary layers beside a stream of currents."""
 
-    gain: makes the gain behind a binary layer, or None, as for ``sw.model.ConvLayer``.
-    """
-
-    def __init__(self, network, index, gain):
+    def __init__(self, network, index):
         super().__init__()
         layer, width = network.layers[index], network.shapes[index].channels
         hidden = layer.expansion * width
@@ -40,11 +37,8 @@ class TransformerLayer(nn.Module):
             return _Projection(nn.Conv2d(width, channels, 1, bias=False), channels)
 
         def binary(inputs, outputs):
-            conv = (
-                nn.Conv2d(inputs, outputs, 1, bias=False) if network.neuron == "fp"
-                else BinaryConv2d(inputs, outputs, 1, 1, 0)
-            )
-            return _Projection(conv, outputs, gain())
+            conv = conv_of(network.neuron, inputs, outputs, 1, 1, 0)
+            return _Projection(conv, outputs, gain_of(network.neuron, network.T))
 
         self.queries_keys_values, self.out = real(3 * width), real(width)
         self.expand, self.contract = binary(width, hidden), binary(hidden, width)

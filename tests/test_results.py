@@ -20,6 +20,8 @@ from tests.sim import random_networks
 ROOT = Path(__file__).parents[1]
 BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
 SEEDS = sorted((ROOT / "results" / "seeds").glob("*.json"))
+#: Boards with some of their ten seeds only, so far.
+UNFINISHED = {"ulx3s-85f-wide"}
 EQUALITY = ROOT / "results" / "equality.json"
 
 
@@ -66,16 +68,22 @@ def test_builds_are_of_these_sources(path):
     report = json.loads(path.read_text())
     assert stale_build(report) is None
     assert report["fmax_mhz"] >= report["clock_mhz"]
-    # That seeds and sources make digests differ is seen in tests/hw: elaboration takes long.
     assert stale_build({**report, "design": "0"})
     assert stale_build({**report, "model_checksum": "0"})
     assert stale_build({**report, "cycles_per_frame": 1})
+
+
+def test_a_build_with_another_seed_is_stale():
+    """On one board: elaboration takes long."""
+    report = json.loads((ROOT / "results" / "builds" / "icebreaker-fashion-mnist.json").read_text())
+    assert stale_build({**report, "seed": report["seed"] + 1})
 
 
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
 def test_seeds_are_of_these_sources(path):
     report = json.loads(path.read_text())
     assert report["board"] == path.stem
+    assert (len(report["fmax_mhz"]) >= 10) != (path.stem in UNFINISHED)
     digest = design(report["board"], report["clock_mhz"], BOARDS[report["board"]].seed)
     assert digest == report["design"], f"the design has changed: run {report['command']}"
     fmax = sorted(fmax for fmax in report["fmax_mhz"].values() if fmax is not None)

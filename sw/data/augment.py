@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from sw.data.imagenet import Folder
+from sw.data.seeded import seeded
 
 __all__ = ["Views"]
 
@@ -57,13 +58,7 @@ class Views(torch.utils.data.Dataset):
         return torch.Generator().manual_seed(seed)
 
     def _policy(self, images, _, draws):
-        """AutoAugment of torchvision, which draws from the global generator, as others do."""
-        changed = []
-        for image, seed in zip(images, _seeds(draws), strict=True):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                changed.append(self.policy(image))
-        return torch.stack(changed)
+        return seeded(self.policy, images, _seeds(draws))
 
 
 def _draw(values, count, draws):

@@ -1,11 +1,10 @@
 """Fashion-MNIST, from torchvision's files or those of the Debian package."""
 
 import gzip
-import os
 import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
-from urllib.error import URLError
 
 from sw.data import source
 from sw.data.source import DataError
@@ -23,13 +22,22 @@ def load(split, root=None):
     Without root the search goes on to ./data, ~/.cache/agamemnon, the Debian package's folder and a
     download. Raises DataError.
     """
-    for folder in [Path(root)] if root else [Path("data"), source.DOWNLOADS, INSTALLED]:
-        for place in (folder, folder / "FashionMNIST" / "raw"):
-            if tensors := _read_folder(place, split):
-                return tensors
-    if root:
+    found = source.find(root, partial(_present, split), partial(_download, split), [INSTALLED])
+    if found is None and root:
         raise DataError(f"no Fashion-MNIST in {root}: put its four *-ubyte.gz files there")
-    return _download(split)
+    if found is None:
+        raise DataError(
+            "no Fashion-MNIST, and the download failed: apt-get install dataset-fashion-mnist,"
+            " or name the folder of its four *-ubyte.gz files with --data-root"
+        )
+    return found
+
+
+def _present(split, folder):
+    for place in (folder, folder / "FashionMNIST" / "raw"):
+        if tensors := _read_folder(place, split):
+            return tensors
+    raise FileNotFoundError(folder)
 
 
 def _read_folder(folder, split):
@@ -65,14 +73,8 @@ def _read_idx(path):
         raise DataError(f"{path}: not a readable idx file ({error})") from error
 
 
-def _download(split):
+def _download(split, folder):
     from torchvision.datasets import FashionMNIST
 
-    try:
-        dataset = FashionMNIST(os.fspath(source.DOWNLOADS), train=split == "train", download=True)
-    except (OSError, RuntimeError, URLError) as error:
-        raise DataError(
-            "no Fashion-MNIST, and the download failed: apt-get install dataset-fashion-mnist,"
-            " or name the folder of its four *-ubyte.gz files with --data-root"
-        ) from error
+    dataset = FashionMNIST(folder, train=split == "train", download=True)
     return dataset.data[:, None], dataset.targets

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from sw.data.seeded import seeded
 from sw.data.source import DataError
 
 __all__ = ["Folder", "load"]
@@ -43,13 +44,7 @@ class Folder:
 
     def views(self, numbers, seeds):
         """The same for training, each from a seed."""
-        images = []
-        for number, seed in zip(numbers, seeds, strict=True):
-            image = self._read(number)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                images.append(self.part(image))
-        return torch.stack(images)
+        return seeded(self.part, [self._read(number) for number in numbers], seeds)
 
 
 def load(split, root=None):

@@ -14,14 +14,14 @@ class DataError(ValueError):
 DOWNLOADS = Path.home() / ".cache" / "agamemnon"
 
 
-def find(root, present, download):
+def find(root, present, download, also=()):
     """What ``present(folder)`` gives for the first folder that has a dataset, or None.
 
-    The folder is ``root``; without one it is ./data or ``DOWNLOADS``, and in the end
-    ``download(DOWNLOADS)`` is called. Each says by OSError or RuntimeError that it has nothing.
+    The folder is ``root``; without one it is ./data, ``DOWNLOADS`` or one of ``also``, and in the
+    end ``download(DOWNLOADS)`` is called. Each says by OSError or RuntimeError that it has nothing.
     """
     ways = [(present, Path(root))] if root else [
-        (present, Path("data")), (present, DOWNLOADS), (download, DOWNLOADS),
+        *((present, folder) for folder in (Path("data"), DOWNLOADS, *also)), (download, DOWNLOADS),
     ]
     for way, folder in ways:
         with suppress(OSError, RuntimeError):

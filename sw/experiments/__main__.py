@@ -10,14 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sw.checkpoint import CheckpointError
-from sw.data import DataError, load
+from sw.data import load
 from sw.experiments import figures, tables
 from sw.experiments.runs import run
 from sw.files import replace_file
-from sw.layers import LayerError
 from sw.networks import load as load_network
-from sw.recipe import RecipeError
+from sw.train import ERRORS, error_line
 from sw.train import parse as parse_training
 from sw.training import TrainingError
 
@@ -109,10 +107,8 @@ def main(argv=None):
             }
             _make(name, runs, test, folder)
             print(f"{folder / name}.md")
-    except (
-        CheckpointError, DataError, LayerError, RecipeError, TrainingError, OSError,
-    ) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except ERRORS as error:
+        print(error_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on", file=sys.stderr)

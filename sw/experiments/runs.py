@@ -14,8 +14,6 @@ __all__ = ["Run", "run"]
 class Run:
     """A finished training. history: one dict per epoch, as in its log.jsonl."""
 
-    neuron: str
-    seed: int
     checkpoint: Path
     history: tuple
     args: dict
@@ -41,4 +39,4 @@ def run(neuron, seed, folder, options):
     if len(info["history"]) < wanted.recipe.epochs:
         train(parse(["--resume", f"{checkpoint}"]))
         info = load_checkpoint(checkpoint)[2]
-    return Run(neuron, seed, checkpoint, tuple(info["history"]), info["args"])
+    return Run(checkpoint, tuple(info["history"]), info["args"])
