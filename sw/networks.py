@@ -26,7 +26,7 @@ from sw.layers import (
 __all__ = [
     "BUILTIN", "cnv", "digit_saccades", "digits", "fashion_mnist", "fashion_mnist_fast",
     "fashion_mnist_residual", "fashion_mnist_transformer", "load", "resnet18", "resnet19",
-    "resnet20", "tinbinn", "vggsnn", "vggsnn_strides",
+    "resnet20", "tinbinn", "vggsnn", "vggsnn_strides", "without_shortcuts",
 ]
 
 
@@ -204,6 +204,15 @@ def load(arch):
     if not isinstance(network, Network):
         raise LayerError(f"--arch {arch}: {name}() must return a sw.layers.Network")
     return network
+
+
+def without_shortcuts(network):
+    """``network`` with each convolution as it is, and nothing around it."""
+    return network.replace(name=f"{network.name}-plain", layers=[
+        Conv(layer.channels, layer.kernel, layer.stride, layer.padding)
+        if isinstance(layer, ResidualConv) else layer
+        for layer in network.layers
+    ])
 
 
 def _call(path, name):

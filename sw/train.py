@@ -51,7 +51,7 @@ shared core are many times slower."""
 ERRORS = (CheckpointError, DataError, LayerError, RecipeError, TrainingError, OSError)
 
 #: What a resumed run keeps, and what it remembers besides the recipe.
-KEPT = ("preset", "arch", "data", "neuron", "T", "seed", "optimizer")
+KEPT = ("preset", "arch", "data", "neuron", "no_shortcuts", "T", "seed", "optimizer")
 REMEMBERED = (*KEPT, "init", "teacher", "data_root")
 
 
@@ -71,6 +71,8 @@ def _parser():
     add("--arch", help="built-in network, or file.py:function (default: the preset's)")
     add("--neuron", choices=NEURONS, help="agmm, vanilla (no gain), fp (real weights); to compare"
         " agmm with, half (a gain of 1/2) and scalar (one for each time step)")
+    add("--no-shortcuts", action="store_true", default=None, help="leave out the network's"
+        " shortcuts, to compare")
     add("--T", type=int, help="time steps, 1 to 16 (default: the network's)")
     add("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
     add("--init", metavar="CHECKPOINT", help="start from its weights; T may be another")
@@ -118,7 +120,8 @@ def parse(argv=None):
     if args.resume:
         for name in KEPT:
             if getattr(args, name) != defaults.get(name):
-                raise TrainingError(f"--resume keeps the run's own --{name}: drop that option")
+                option = name.replace("_", "-")
+                raise TrainingError(f"--resume keeps the run's own --{option}: drop that option")
     elif args.preset and args.data != defaults["data"]:
         raise TrainingError(f"--preset {args.preset} is for --data {defaults['data']}")
     args.recipe = Recipe(**{
@@ -139,6 +142,8 @@ def kept_arguments(args):
 def describe(args):
     """The network that the arguments ask for."""
     network = networks.load(args.arch)
+    if args.no_shortcuts:
+        network = networks.without_shortcuts(network)
     changes = {"neuron": args.neuron, "T": args.T}
     return network.replace(**{name: value for name, value in changes.items() if value is not None})
 

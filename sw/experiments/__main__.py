@@ -5,6 +5,7 @@ Networks are trained where they have not been; what was cut off goes on when cal
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from sw.data import load
 from sw.experiments import figures, tables
+from sw.experiments.record import record
 from sw.experiments.runs import run
 from sw.files import replace_file
 from sw.networks import load as load_network
@@ -23,10 +25,10 @@ __all__ = ["EXPERIMENTS", "Experiment", "main"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """neurons: whose runs it takes. draws: its picture, or None. lists: its table."""
+    """variants: whose runs it takes. draws: its picture, or None. lists: its table."""
 
     what: str
-    neurons: tuple
+    variants: tuple
     draws: Callable | None = None
     lists: Callable = tables.accuracy
 
@@ -55,11 +57,15 @@ EXPERIMENTS = {
     "ablation": Experiment(
         "what of AGMM does it", ("vanilla", "half", "scalar", "agmm", "fp"), figures.training
     ),
+    "sei": Experiment(
+        "shortcuts and a teacher, as in SEI-BWSNN",
+        ("fp", "plain", "plain-taught", "agmm", "taught"), figures.training,
+    ),
 }
 
 
-def _make(name, runs, test, out):
-    """Writes ``out``/<name>.md, and .png if it is a figure."""
+def _make(name, runs, test, out, command):
+    """Writes ``out``/<name>.md, its numbers as .json, and .png if it is a figure."""
     experiment, link = EXPERIMENTS[name], ""
     if experiment.draws is not None:
         experiment.draws(runs, test, out / f"{name}.png")
@@ -72,6 +78,7 @@ def _make(name, runs, test, out):
         "First and last layers have 8-bit weights, those of FP-SNN too. The first run:"
         f" `{words}`\n",
     )
+    replace_file(out / f"{name}.json", json.dumps(record(name, runs, command)) + "\n")
 
 
 def main(argv=None):
@@ -102,10 +109,11 @@ def main(argv=None):
         test = load(training.data, "test", training.data_root, training.T or network.T)
         for name in names:
             runs = {
-                neuron: [run(neuron, seed, folder, options) for seed in range(args.seeds)]
-                for neuron in EXPERIMENTS[name].neurons
+                variant: [run(variant, seed, folder, options) for seed in range(args.seeds)]
+                for variant in EXPERIMENTS[name].variants
             }
-            _make(name, runs, test, folder)
+            command = shlex.join(["python", "-m", "sw.experiments", *words])
+            _make(name, runs, test, folder, command)
             print(f"{folder / name}.md")
     except ERRORS as error:
         print(error_line(error), file=sys.stderr)

@@ -8,20 +8,12 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from sw.checkpoint import load_model
+from sw.experiments.variants import VARIANTS
 from sw.files import replace_file
 from sw.landscape import landscape
 from sw.recipe import Recipe
 
-__all__ = ["DEVICE", "NAMES", "landscapes", "rates", "training"]
-
-NAMES = {
-    "agmm": "AGMM-BSNN", "vanilla": "vanilla BSNN", "fp": "FP-SNN", "half": "gain 1/2",
-    "scalar": "gain of each step",
-}
-COLOURS = {
-    "agmm": "tab:red", "vanilla": "tab:blue", "fp": "tab:green", "half": "tab:orange",
-    "scalar": "tab:purple",
-}
+__all__ = ["DEVICE", "landscapes", "rates", "training"]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -44,11 +36,11 @@ def _curves(axes, runs, key, style, label, colour):
 
 
 def training(runs, test, path):
-    """Flip ratio (eq. 8), and accuracy, of runs by neuron: figures 1 and 6."""
+    """Flip ratio (eq. 8), and accuracy, of runs by variant: figures 1 and 6."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     flips, accuracy = figure.subplots(1, 2)
-    for neuron, group in runs.items():
-        name, colour = NAMES[neuron], COLOURS[neuron]
+    for variant, group in runs.items():
+        name, colour = VARIANTS[variant].name, VARIANTS[variant].colour
         _curves(flips, group, "flip_ratio", "-", name, colour)
         _curves(accuracy, group, "train_accuracy", "-", f"{name}, train", colour)
         _curves(accuracy, group, "test_accuracy", ":", f"{name}, test", colour)
@@ -61,24 +53,24 @@ def training(runs, test, path):
 
 
 def landscapes(runs, test, path):
-    """The loss around the first run of each neuron: figures 2 and 7."""
+    """The loss around the first run of each variant: figures 2 and 7."""
     frames, labels = (tensor[:FRAMES] for tensor in test)
     losses = {}
-    for neuron, (first, *_) in runs.items():
-        model = load_model(first.checkpoint)[0].to(DEVICE)
-        with tqdm(total=POINTS**2, desc=NAMES[neuron], leave=False, disable=None) as bar:
-            losses[neuron] = landscape(
+    for variant, (first, *_) in runs.items():
+        name, model = VARIANTS[variant].name, load_model(first.checkpoint)[0].to(DEVICE)
+        with tqdm(total=POINTS**2, desc=name, leave=False, disable=None) as bar:
+            losses[name] = landscape(
                 model, frames, labels, Recipe(), POINTS, tick=bar.update
             ).numpy()
     figure = Figure(figsize=(5 * len(losses), 4.5), layout="constrained")
     every = np.stack([*losses.values()])
     levels, places = np.linspace(every.min(), every.max(), 25), np.linspace(-1, 1, POINTS)
-    for axes, (neuron, loss) in zip(
+    for axes, (name, loss) in zip(
         figure.subplots(1, len(losses), squeeze=False)[0], losses.items(), strict=True
     ):
         drawn = axes.contourf(places, places, loss, levels, cmap="viridis")
         axes.contour(places, places, loss, levels, colors="white", linewidths=0.4)
-        axes.set(title=f"{NAMES[neuron]}: {loss[POINTS // 2, POINTS // 2]:.3f} in the middle")
+        axes.set(title=f"{name}: {loss[POINTS // 2, POINTS // 2]:.3f} in the middle")
         axes.set_aspect("equal")
     figure.colorbar(drawn, ax=figure.axes, label="loss on test frames")
     _save(figure, path)
@@ -88,13 +80,13 @@ def rates(runs, test, path):
     """Share of spikes behind each layer at the end of training: figure 8."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    for place, (neuron, group) in enumerate(runs.items()):
+    for place, (variant, group) in enumerate(runs.items()):
         each = np.array([[100 * r for r in run.history[-1]["firing_rates"]] for run in group])
         layers = np.arange(each.shape[1]) + (place - (len(runs) - 1) / 2) * 0.8 / len(runs)
         spread = [each.mean(0) - each.min(0), each.max(0) - each.mean(0)]
         axes.bar(
-            layers, each.mean(0), 0.8 / len(runs), yerr=spread, label=NAMES[neuron],
-            color=COLOURS[neuron],
+            layers, each.mean(0), 0.8 / len(runs), yerr=spread,
+            label=VARIANTS[variant].name, color=VARIANTS[variant].colour,
         )
     axes.set(xlabel="layer", ylabel="firing rate behind it, %")
     axes.grid(axis="y", alpha=0.3)

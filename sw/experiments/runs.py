@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sw.checkpoint import load_checkpoint
+from sw.experiments.variants import VARIANTS
 from sw.train import describe, kept_arguments, parse, train
 from sw.training import TrainingError
 
@@ -19,24 +20,31 @@ class Run:
     args: dict
 
 
-def run(neuron, seed, folder, options):
-    """The Run of a neuron and a seed in ``folder``; trained, or gone on with, if need be.
+def run(variant, seed, folder, options):
+    """The Run of a variant and a seed in ``folder``; trained, or gone on with, if need be.
 
-    options: of sw/train.py for all of them, a list of words.
+    variant: a key of ``VARIANTS``. options: of sw/train.py for all of them, a list of words.
     """
-    out = Path(folder) / f"{neuron}-s{seed}"
+    out, about = Path(folder) / f"{variant}-s{seed}", VARIANTS[variant]
     checkpoint = out / "checkpoint.safetensors"
+    teacher = []
+    if about.teacher:
+        teacher = ["--teacher", f"{run(about.teacher, seed, folder, options).checkpoint}"]
     # The last of two equal options counts.
-    wanted = parse([*options, "--neuron", neuron, "--seed", f"{seed}", "--out", f"{out}"])
+    wanted = parse([*options, *about.options, *teacher, "--seed", f"{seed}", "--out", f"{out}"])
     if wanted.resume:
         raise TrainingError("--resume is not for experiments: they go on by themselves")
     if not checkpoint.is_file():
         train(wanted)
     network, _, info = load_checkpoint(checkpoint)
-    same = network == describe(wanted) and info["args"] == kept_arguments(wanted)
+    same = network == describe(wanted) and _given(info["args"]) == _given(kept_arguments(wanted))
     if not same or info["earlier"]:
         raise TrainingError(f"{out} is a run with other options: choose another --folder")
     if len(info["history"]) < wanted.recipe.epochs:
         train(parse(["--resume", f"{checkpoint}"]))
         info = load_checkpoint(checkpoint)[2]
     return Run(checkpoint, tuple(info["history"]), info["args"])
+
+
+def _given(args):
+    return {name: value for name, value in args.items() if value is not None}

@@ -3,7 +3,8 @@
 import statistics
 
 from sw.checkpoint import load_model
-from sw.experiments.figures import DEVICE, NAMES
+from sw.experiments.figures import DEVICE
+from sw.experiments.variants import VARIANTS
 from sw.operations import ENERGIES, energy, operations
 from sw.size import size_report
 
@@ -26,15 +27,15 @@ def _spread(values, digits=2):
 
 
 def accuracy(runs, test):
-    """Test accuracy after the last epoch, and flips over all epochs, by neuron: table 1."""
+    """Test accuracy after the last epoch, and flips over all epochs, by variant: table 1."""
     rows = []
-    for neuron, group in runs.items():
+    for variant, group in runs.items():
         flips = [100 * statistics.mean(e["flip_ratio"] for e in run.history) for run in group]
         updates = [
             1e4 * statistics.mean(e["flip_ratio_per_update"] for e in run.history) for run in group
         ]
         rows.append((
-            NAMES[neuron], f"{len(group)}",
+            VARIANTS[variant].name, f"{len(group)}",
             _spread([100 * run.history[-1]["test_accuracy"] for run in group]),
             _spread([100 * run.history[-1]["train_accuracy"] for run in group]),
             _spread(flips), _spread(updates),
@@ -46,13 +47,13 @@ def accuracy(runs, test):
 
 
 def costs(runs, test):
-    """Size, operations and energy of the first run of each neuron: table 2."""
+    """Size, operations and energy of the first run of each variant: table 2."""
     rows = []
-    for neuron, (first, *_) in runs.items():
+    for variant, (first, *_) in runs.items():
         model = load_model(first.checkpoint)[0].to(DEVICE)
         layers, size = operations(model, test[0][:FRAMES]), size_report(model)
         rows.append((
-            NAMES[neuron], f"{size.packed_bytes / 1e6:.3f}",
+            VARIANTS[variant].name, f"{size.packed_bytes / 1e6:.3f}",
             f"{sum(layer.acs for layer in layers) / 1e6:.3f}",
             f"{sum(layer.macs for layer in layers) / 1e6:.3f}",
             *(f"{1e6 * energy(layers, preset):.3f}" for preset in ENERGIES),

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sw.checkpoint import load_model
+from sw import modules
+from sw.checkpoint import load_checkpoint, load_model
 from sw.data import load
-from sw.experiments import figures, runs
+from sw.experiments import figures, runs, tables
 from sw.experiments.__main__ import EXPERIMENTS, main
+from sw.experiments.record import fingerprint, runs_of
+from sw.experiments.variants import VARIANTS
+from sw.layers import Conv, ResidualConv
 from sw.operations import energy, operations
 from sw.training import TrainingError
 
@@ -17,7 +21,8 @@ ARCH = """
 from sw.layers import *
 
 def net():
-    return Network("tiny", Shape(1, 8, 8), [Stem(8), Conv(8, pool=2), Readout(10)], T=2)
+    layers = [Stem(8), ResidualConv(8), Conv(8, pool=2), Readout(10)]
+    return Network("tiny", Shape(1, 8, 8), layers, T=2)
 """
 
 
@@ -57,15 +62,15 @@ def test_every_experiment_leaves_its_page_and_picture(made):
         assert (f"![{name}]({name}.png)" in text) == picture.is_file()
         if picture.is_file():
             assert picture.read_bytes().startswith(b"\x89PNG")
-        for neuron in EXPERIMENTS[name].neurons:
-            assert row(text, figures.NAMES[neuron])
+        for neuron in EXPERIMENTS[name].variants:
+            assert row(text, VARIANTS[neuron].name)
 
 
 def test_accuracies_are_those_of_the_logs(made):
     text = (made / "table1.md").read_text()
     for neuron in ("fp", "agmm", "vanilla"):
         values = [100 * log(made, neuron, seed)["test_accuracy"] for seed in (0, 1)]
-        _, seeds, accuracy, *_ = row(text, figures.NAMES[neuron])
+        _, seeds, accuracy, *_ = row(text, VARIANTS[neuron].name)
         assert seeds == "2"
         assert accuracy == f"{sum(values) / 2:.2f} ({min(values):.2f} to {max(values):.2f})"
 
@@ -75,11 +80,51 @@ def test_costs_are_those_of_the_operations(made):
     for neuron in ("fp", "vanilla"):
         model, *_ = load_model(made / f"{neuron}-s0" / "checkpoint.safetensors")
         layers = operations(model, frames[:200])
-        cells = row((made / "table2.md").read_text(), figures.NAMES[neuron])
+        cells = row((made / "table2.md").read_text(), VARIANTS[neuron].name)
         assert cells[2] == f"{sum(layer.acs for layer in layers) / 1e6:.3f}"
         assert cells[4] == f"{1e6 * energy(layers, '45nm-fp32'):.3f}"
-    sizes = [row((made / "table2.md").read_text(), figures.NAMES[n])[1] for n in ("fp", "vanilla")]
+    sizes = [row((made / "table2.md").read_text(), VARIANTS[n].name)[1] for n in ("fp", "vanilla")]
     assert float(sizes[0]) > float(sizes[1])
+
+
+def test_variants_of_the_self_ensemble_are_what_they_say(made):
+    for seed in (0, 1):
+        paths = {name: made / f"{name}-s{seed}" / "checkpoint.safetensors" for name in VARIANTS}
+        loaded = {name: load_checkpoint(path) for name, path in paths.items()}
+        for name in ("plain", "plain-taught"):
+            assert type(loaded[name][0].layers[1]) is Conv
+        for name in ("agmm", "taught"):
+            assert type(loaded[name][0].layers[1]) is ResidualConv
+        for name in ("taught", "plain-taught"):
+            assert loaded[name][2]["args"]["teacher"] == f"{paths['fp']}"
+        weights = [loaded[name][1]["layers.1.conv.weight"] for name in ("agmm", "taught")]
+        assert not weights[0].equal(weights[1])
+
+
+def test_numbers_are_kept_that_make_the_table_again(made):
+    report = json.loads((made / "ablation.json").read_text())
+    assert report["command"].startswith("python -m sw.experiments all --seeds 2 --folder")
+    kept = runs_of(report)
+    assert tables.accuracy(kept, None) in (made / "ablation.md").read_text()
+    kept["agmm"][1].history[-1]["test_accuracy"] += 0.01
+    assert tables.accuracy(kept, None) not in (made / "ablation.md").read_text()
+
+
+def test_the_fingerprint_is_of_the_trainer(made, monkeypatch):
+    report = json.loads((made / "ablation.json").read_text())
+    prints = report["fingerprints"]
+    assert prints.keys() == report["runs"].keys()
+    assert prints["agmm"] != prints["vanilla"] != prints["fp"]
+    args = runs_of(report)["agmm"][0].args
+    assert fingerprint(args) == prints["agmm"]
+    assert fingerprint({**args, "lr": 2 * args["lr"]}) != prints["agmm"]
+    backward = modules._UnrolledLIF.backward
+    monkeypatch.setattr(
+        modules._UnrolledLIF, "backward",
+        staticmethod(lambda ctx, grad: backward(ctx, 1.1 * grad)),
+    )
+    changed = fingerprint(args)
+    assert changed["gradient_deviation"][0] > 1.05 * prints["agmm"]["gradient_deviation"][0]
 
 
 def test_what_is_trained_is_not_trained_again(made, options, tmp_path, monkeypatch, capsys):
@@ -127,7 +172,7 @@ def test_a_network_that_has_changed_is_noticed(tmp_path):
     path.write_text(ARCH)
     words = ["--arch", f"{path}:net", "--epochs", "1", "--batch", "96"]
     runs.run("fp", 0, tmp_path, words)
-    path.write_text(ARCH.replace("Stem(8)", "Stem(9)"))
+    path.write_text(ARCH.replace("Conv(8, pool=2)", "Conv(9, pool=2)"))
     with pytest.raises(TrainingError, match="is a run with other options"):
         runs.run("fp", 0, tmp_path, words)
 

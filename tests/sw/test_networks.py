@@ -2,8 +2,8 @@
 
 import pytest
 
-from sw.layers import LayerError, Network
-from sw.networks import BUILTIN, load
+from sw.layers import Conv, LayerError, Network, ResidualConv
+from sw.networks import BUILTIN, load, without_shortcuts
 
 GOOD = """
 from __future__ import annotations
@@ -55,3 +55,14 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, text, name, message):
 def test_names_that_lead_nowhere(arch):
     with pytest.raises(LayerError, match="--arch"):
         load(arch)
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist-residual", "resnet19-10", "resnet18"])
+def test_without_shortcuts_shapes_and_binary_weights_stay(name):
+    network = load(name)
+    plain = without_shortcuts(network)
+    assert plain.shapes == network.shapes and plain.name == f"{name}-plain"
+    assert any(isinstance(layer, ResidualConv) for layer in network.layers)
+    pairs = list(zip(plain.layers, network.layers, strict=True))
+    assert all(type(a) is Conv for a, b in pairs if isinstance(b, ResidualConv))
+    assert all(a == b for a, b in pairs if not isinstance(b, ResidualConv))

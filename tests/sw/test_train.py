@@ -193,7 +193,8 @@ def test_resume_keeps_the_network(whole, capsys):
     checkpoint = str(whole / "checkpoint.safetensors")
     before = (whole / "checkpoint.safetensors").read_bytes()
     for options in (
-        ["--T", "4"], ["--neuron", "fp"], ["--arch", "digits"], ["--optimizer", "sgd"]
+        ["--T", "4"], ["--neuron", "fp"], ["--arch", "digits"], ["--optimizer", "sgd"],
+        ["--no-shortcuts"],
     ):
         assert main(["--resume", checkpoint, *options]) == 2
         assert options[0] in capsys.readouterr().err

@@ -1,0 +1,77 @@
+"""What a figure or table was made from, as numbers to keep, and what shows that they are stale."""
+
+import platform
+from argparse import Namespace
+from importlib import metadata
+
+import torch
+
+from sw.data import Views
+from sw.experiments.runs import Run
+from sw.model import SpikingNetwork
+from sw.optimise import make_optimizer
+from sw.recipe import Recipe
+from sw.train import describe
+from sw.training import train_epoch
+
+__all__ = ["fingerprint", "record", "runs_of"]
+
+#: Of every epoch, what tables and curves need.
+KEPT = (
+    "loss", "train_accuracy", "test_accuracy", "flip_ratio", "flip_ratio_per_update",
+    "firing_rates",
+)
+#: Of a fingerprint; a whole batch of a large network takes minutes.
+UPDATES, BATCH = 3, 16
+
+
+def fingerprint(args):
+    """Loss and gradients of three updates on noise: what a change of the trainer would change.
+
+    args: of a run. A dict of lists of numbers, the same on any machine but for rounding.
+    """
+    network = describe(Namespace(**args))
+    recipe = Recipe(**{name: args[name] for name in Recipe().to_dict()}).replace(batch=BATCH)
+    draws, samples = torch.Generator().manual_seed(0), UPDATES * BATCH
+    frames = torch.randint(
+        0, 256, (samples, *network.frame_shape), dtype=torch.uint8, generator=draws
+    )
+    labels = torch.randint(0, network.layers[-1].channels, (samples,), generator=draws)
+    torch.manual_seed(0)
+    model = SpikingNetwork(network)
+    optimizer, views = make_optimizer(model, recipe), Views(frames, labels, recipe, 0)
+    entry = train_epoch(model, model, optimizer, views, recipe, 0)
+    deviations = [variance**0.5 for variance in entry["gradient_variance"]]
+    return _rounded({"loss": [entry["loss"]], "gradient_deviation": deviations})
+
+
+def _rounded(value):
+    """With every number in it to six digits behind the point."""
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else round(value, 6)
+
+
+def record(name, runs, command):
+    """A dict for JSON. runs: lists of Run by variant. command: what made them."""
+    return {
+        "experiment": name,
+        "command": command,
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+        "fingerprints": {name: fingerprint(group[0].args) for name, group in runs.items()},
+        "runs": {name: [_numbers(run) for run in group] for name, group in runs.items()},
+    }
+
+
+def _numbers(run):
+    history = [_rounded({key: entry[key] for key in KEPT}) for entry in run.history]
+    return {"args": run.args, "history": history}
+
+
+def runs_of(report):
+    """The runs that ``record`` was of, without their checkpoints."""
+    return {
+        name: [Run(None, tuple(run["history"]), run["args"]) for run in group]
+        for name, group in report["runs"].items()
+    }
