@@ -104,15 +104,18 @@ class _UnrolledLIF(Function):
     def backward(ctx, grad_spikes):
         membrane, spikes = ctx.saved_tensors
         tau, v_threshold, beta = ctx.constants
-        grad_current = torch.empty_like(membrane)
+        grad_current, after = torch.empty_like(membrane), None
+        surrogate = torch.empty_like(membrane[0])
         for t in reversed(range(len(membrane))):
             u, grad = membrane[t], grad_current[t]
-            surrogate = (u - v_threshold).abs_().neg_().add_(beta).relu_()
-            torch.mul(grad_spikes[t], surrogate, out=grad)
-            if t + 1 < len(membrane):
+            torch.sub(u, v_threshold, out=surrogate).abs_().neg_().add_(beta).relu_()
+            if after is None:
+                torch.mul(grad_spikes[t], surrogate, out=grad)
+            else:
                 # Rest V = U * (1 - S), hence dV/dU = (1 - S) - U * surrogate.
-                slope = surrogate.mul_(u).add_(spikes[t]).neg_().add_(1)
-                grad.addcmul_(grad_current[t + 1], slope, value=tau)
+                torch.addcmul(grad_spikes[t], after, u, value=-tau, out=grad).mul_(surrogate)
+                grad.add_(after, alpha=tau).addcmul_(after, spikes[t], value=-tau)
+            after = grad
         return grad_current, None, None, None
 
 
