@@ -26,7 +26,9 @@ from sw.recipe import PRESETS, Recipe, RecipeError, add_options
 from sw.teacher import load_teacher, start_from
 from sw.training import TrainingError, evaluate, train_epoch
 
-__all__ = ["ERRORS", "describe", "error_line", "kept_arguments", "main", "parse", "train"]
+__all__ = [
+    "ERRORS", "REMEMBERED", "describe", "error_line", "kept_arguments", "main", "parse", "train",
+]
 
 EPILOG = """examples:
   python sw/train.py                                    digits, in a minute

@@ -30,8 +30,8 @@ PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 
 # The scripts of docs/ are no package; they find each other as when one of them is run.
 sys.path.append(str(ROOT / "docs"))
-layer_record, results, popcounts, zero_words = map(
-    importlib.import_module, ("layer_record", "results", "popcounts", "zero_words")
+experiments, layer_record, results, popcounts, zero_words = map(
+    importlib.import_module, ("experiments", "layer_record", "results", "popcounts", "zero_words")
 )
 
 #: Commands of the system that the pages may use.
@@ -259,6 +259,17 @@ def test_spike_counts_make_sums_of_and_counts():
     ], ["sums", "zero"])
     assert rows[7][0] == [[value % (1 << 12) for value in sums]]
     assert [zero for _, zero in rows[1:7]] == [not word for word in spikes]
+
+
+def test_experiments_are_those_of_the_runs():
+    text, reports = experiments.PAGE.read_text(), experiments.load()
+    assert reports and experiments.render(text, reports) == text
+    for name, report in reports.items():
+        assert (experiments.PICTURES / f"{name}.png").is_file()
+        others = {key: report["runs"][key] for key in [*report["runs"]][1:]}
+        assert experiments.render(text, {name: {**report, "runs": others}}) != text
+    with pytest.raises(ValueError, match="has no place for other"):
+        experiments.render(text, {"other": report})
 
 
 def test_seeds_table_is_that_of_the_runs():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sw.data import load
 from sw.experiments import figures, tables
-from sw.experiments.record import record
+from sw.experiments.report import make_report
 from sw.experiments.runs import run
 from sw.files import replace_file
 from sw.networks import load as load_network
@@ -78,7 +78,7 @@ def _make(name, runs, test, out, command):
         "First and last layers have 8-bit weights, those of FP-SNN too. The first run:"
         f" `{words}`\n",
     )
-    replace_file(out / f"{name}.json", json.dumps(record(name, runs, command)) + "\n")
+    replace_file(out / f"{name}.json", json.dumps(make_report(name, runs, command)) + "\n")
 
 
 def main(argv=None):

@@ -11,7 +11,7 @@ from sw.checkpoint import load_checkpoint, load_model
 from sw.data import load
 from sw.experiments import figures, runs, tables
 from sw.experiments.__main__ import EXPERIMENTS, main
-from sw.experiments.record import fingerprint, runs_of
+from sw.experiments.report import fingerprint, runs_of
 from sw.experiments.variants import VARIANTS
 from sw.layers import Conv, ResidualConv
 from sw.operations import energy, operations

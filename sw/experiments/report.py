@@ -11,10 +11,10 @@ from sw.experiments.runs import Run
 from sw.model import SpikingNetwork
 from sw.optimise import make_optimizer
 from sw.recipe import Recipe
-from sw.train import describe
+from sw.train import REMEMBERED, describe
 from sw.training import train_epoch
 
-__all__ = ["fingerprint", "record", "runs_of"]
+__all__ = ["fingerprint", "make_report", "runs_of"]
 
 #: Of every epoch, what tables and curves need.
 KEPT = (
@@ -30,7 +30,8 @@ def fingerprint(args):
 
     args: of a run. A dict of lists of numbers, the same on any machine but for rounding.
     """
-    network = describe(Namespace(**args))
+    # Of runs that are older than an option.
+    network = describe(Namespace(**dict.fromkeys(REMEMBERED) | args))
     recipe = Recipe(**{name: args[name] for name in Recipe().to_dict()}).replace(batch=BATCH)
     draws, samples = torch.Generator().manual_seed(0), UPDATES * BATCH
     frames = torch.randint(
@@ -46,13 +47,13 @@ def fingerprint(args):
 
 
 def _rounded(value):
-    """With every number in it to six digits behind the point."""
+    """With every number in it to eight digits behind the point."""
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
-    return [_rounded(part) for part in value] if isinstance(value, list) else round(value, 6)
+    return [_rounded(part) for part in value] if isinstance(value, list) else round(value, 8)
 
 
-def record(name, runs, command):
+def make_report(name, runs, command):
     """A dict for JSON. runs: lists of Run by variant. command: what made them."""
     return {
         "experiment": name,
@@ -70,7 +71,7 @@ def _numbers(run):
 
 
 def runs_of(report):
-    """The runs that ``record`` was of, without their checkpoints."""
+    """The runs that a report was of, without their checkpoints."""
     return {
         name: [Run(None, tuple(run["history"]), run["args"]) for run in group]
         for name, group in report["runs"].items()
