@@ -9,12 +9,24 @@ from pathlib import Path
 
 from sw.experiments import figures, tables
 from sw.experiments.report import runs_of
+from sw.experiments.variants import VARIANTS
+from sw.model import SpikingNetwork
+from sw.networks import resnet19
+from sw.operations import ENERGIES
+from sw.size import size_report
 
-__all__ = ["PAGE", "PICTURES", "load", "render"]
+__all__ = ["PAGE", "PICTURES", "blocks", "load", "render"]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
 PICTURES = ROOT / "docs" / "pictures"
+
+#: Table 2 of the AGMM paper: MB, 10^9 synaptic operations and MACs, mJ.
+TABLE_2 = {
+    "agmm": (2.46, 0.045, 0.028, 0.064),
+    "vanilla": (2.31, 0.056, 0.027, 0.066),
+    "fp": (50.46, 0.750, 0.027, 0.330),
+}
 
 
 def load():
@@ -23,20 +35,47 @@ def load():
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
-def render(text, reports):
-    """The page with what stands between ``<!-- NAME -->`` and ``<!-- end -->`` as it should be."""
-    for name, report in reports.items():
-        table = tables.accuracy(runs_of(report), None)
-        block = f"{table}\n![{name}](pictures/{name}.png)\n\n`{report['command']}`\n"
+def _table_2():
+    """Sizes of our ResNet-19, and energies of the paper's operations, beside the paper's."""
+    rows = []
+    for name, (printed, acs, macs, millijoules) in TABLE_2.items():
+        size = size_report(SpikingNetwork(resnet19().replace(neuron=name)))
+        energies = [mac * macs + ac * acs for mac, ac in ENERGIES.values()]
+        rows.append((
+            VARIANTS[name].name, f"{size.packed_bytes / 1e6:.2f}", f"{printed:.2f}", f"{acs:.3f}",
+            f"{macs:.3f}", *(f"{energy:.3f}" for energy in energies), f"{millijoules:.3f}",
+        ))
+    return tables.markdown(
+        ("network", "MB", "MB, paper", "SOPs, G, paper", "MACs, G, paper",
+         *(f"mJ, {preset}" for preset in ENERGIES), "mJ, paper"), rows,
+    )
+
+
+def _study(name, report):
+    table = tables.accuracy(runs_of(report), None)
+    return f"{table}\n![{name}](pictures/{name}.png)\n\n`{report['command']}`\n"
+
+
+def blocks(reports):
+    """What belongs between ``<!-- NAME -->`` and ``<!-- end -->``, by name."""
+    studies = {name: _study(name, report) for name, report in reports.items()}
+    return {**studies, "table 2": f"{_table_2()}\n"}
+
+
+def render(text, parts):
+    """The page with ``blocks`` as they should be. ValueError if there is no place for one."""
+    for name, part in parts.items():
         pattern = rf"(?<=<!-- {re.escape(name)} -->\n).*?(?=<!-- end -->)"
-        text, found = re.subn(pattern, lambda _, block=block: block, text, count=1, flags=re.DOTALL)
-        if found != 1:
+        text, found = re.subn(
+            pattern, lambda _, part=part: part, text, count=1, flags=re.DOTALL
+        )
+        if not found:
             raise ValueError(f"{PAGE.name} has no place for {name}")
     return text
 
 
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    PAGE.write_text(render(PAGE.read_text(), load()))
+    PAGE.write_text(render(PAGE.read_text(), blocks(load())))
     for name, report in load().items():
         figures.training(runs_of(report), None, PICTURES / f"{name}.png")

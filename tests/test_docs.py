@@ -15,10 +15,12 @@ from sw import data, image
 from sw.cycles import cycles_per_frame, layer_cycles
 from sw.engine import ENGINES, Engine
 from sw.layers import Conv, Events, Network, Readout, Shape
-from sw.networks import BUILTIN, cnv, digits, fashion_mnist
+from sw.model import SpikingNetwork
+from sw.networks import BUILTIN, cnv, digits, fashion_mnist, resnet19
 from sw.program import Region
 from sw.protocol import INFO_BYTES, VERSION, Flags, Opcode, Status, encode_info
 from sw.record import EVERY_FIELD, record_words
+from sw.size import size_report
 from tests.hw.support import play
 from tests.readme import PAGES, ROOT, anchors, blocks, commands, links, table
 from tests.support import random_image
@@ -263,13 +265,27 @@ def test_spike_counts_make_sums_of_and_counts():
 
 def test_experiments_are_those_of_the_runs():
     text, reports = experiments.PAGE.read_text(), experiments.load()
-    assert reports and experiments.render(text, reports) == text
+    parts = experiments.blocks(reports)
+    assert reports and experiments.render(text, parts) == text
     for name, report in reports.items():
         assert (experiments.PICTURES / f"{name}.png").is_file()
         others = {key: report["runs"][key] for key in [*report["runs"]][1:]}
-        assert experiments.render(text, {name: {**report, "runs": others}}) != text
+        changed = experiments.blocks({name: {**report, "runs": others}})
+        assert experiments.render(text, changed) != text
     with pytest.raises(ValueError, match="has no place for other"):
-        experiments.render(text, {"other": report})
+        experiments.render(text, {"other": ""})
+
+
+def test_table_2_of_the_agmm_paper():
+    rows = table(experiments.PAGE.read_text(), "network", "MB", "MB, paper")
+    sizes = {name: (ours, papers) for name, ours, papers, *_ in rows}
+    assert sizes["AGMM-BSNN"] == ("2.46", "2.46") and sizes["FP-SNN"] == ("50.46", "50.46")
+    # Three of the four bytes of each weight of the last layer.
+    size = size_report(SpikingNetwork(resnet19().replace(neuron="vanilla")))
+    assert f"{(size.packed_bytes - 3 * 512 * 100) / 1e6:.2f}" == sizes["vanilla BSNN"][1] == "2.31"
+    for *_, fp32, _, fitted, printed in rows:
+        assert float(fitted) == pytest.approx(float(printed), abs=0.0011)
+        assert float(fp32) > 2 * float(printed)
 
 
 def test_seeds_table_is_that_of_the_runs():
