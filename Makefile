@@ -25,7 +25,8 @@ help:
 	@echo '       [BOARD=icebreaker|icebreaker-t1|ulx3s-85f|ulx3s-85f-wide|'
 	@echo '        ulx3s-85f-residual]'
 	@echo '       [MODEL=...] [SEED=...] [CLOCK=MHz]'
-	@echo '  make bench               the builds behind the figures of README [BOARD=...]; long'
+	@echo '  make bench               the builds behind the figures of README [BOARD=...]; long.'
+	@echo '                           Without BOARD, training speed beside other trainers, too'
 	@echo '  make train               train a network [ARGS="--data fashion-mnist --T 2"]'
 	@echo '  make export              make a network image CHECKPOINT=runs/... [MODEL=my.bsnn]'
 	@echo '  make verilog             the Verilog of the accelerator alone [BOARD=...]'
@@ -81,6 +82,7 @@ bitstream: $(ENV)
 # All boards, unless one is given.
 bench: $(ENV)
 	$(RUN) -m hw.bench $(if $(filter command,$(origin BOARD)),$(BOARD)) $(ARGS)
+	$(if $(filter command,$(origin BOARD)),,$(RUN) docs/throughput.py)
 	$(RUN) docs/results.py
 
 demo: $(ENV)

@@ -15,11 +15,12 @@ from sw.networks import resnet19
 from sw.operations import ENERGIES
 from sw.size import size_report
 
-__all__ = ["PAGE", "PICTURES", "blocks", "load", "render"]
+__all__ = ["PAGE", "PICTURES", "THROUGHPUT", "blocks", "load", "render"]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
 PICTURES = ROOT / "docs" / "pictures"
+THROUGHPUT = ROOT / "results" / "trainer_throughput.json"
 
 #: Table 2 of the AGMM paper: MB, 10^9 synaptic operations and MACs, mJ.
 TABLE_2 = {
@@ -29,8 +30,15 @@ TABLE_2 = {
 }
 
 
+#: What docs/throughput.py measures.
+TRAINERS = {
+    "ours": "Agamemnon", "spikingjelly": "SpikingJelly", "snntorch": "snnTorch",
+    "limit": "the convolutions alone",
+}
+
+
 def load():
-    """All reports, by file name."""
+    """All reports on studies, by file name."""
     paths = sorted((ROOT / "results" / "experiments").glob("*.json"))
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
@@ -51,15 +59,36 @@ def _table_2():
     )
 
 
+def _throughput(report):
+    """Images/s of each trainer in its best setting, and in its best without torch.compile."""
+    rows, ours = [], report["ours_images_per_s"]
+    for name, about in TRAINERS.items():
+        rate, settings = report[f"{name}_images_per_s"], report[f"{name}_settings"]
+        plain = max(one["images_per_s"] for one in report[f"{name}_all"] if not one["compiled"])
+        rows.append((
+            about, f"{rate:,.0f}", ", ".join(word for word, on in settings.items() if on) or "fp32",
+            f"{plain:,.0f}", f"{ours / rate:.2f}", f"{ours / plain:.2f}",
+        ))
+    return tables.markdown(
+        ("trainer", "images/s", "its best setting", "images/s, not compiled", "ours / its best",
+         "ours / not compiled"), rows,
+    )
+
+
 def _study(name, report):
     table = tables.accuracy(runs_of(report), None)
     return f"{table}\n![{name}](pictures/{name}.png)\n\n`{report['command']}`\n"
 
 
-def blocks(reports):
-    """What belongs between ``<!-- NAME -->`` and ``<!-- end -->``, by name."""
+def blocks(reports, throughput):
+    """What belongs between ``<!-- NAME -->`` and ``<!-- end -->``, by name.
+
+    reports: as of ``load``. throughput: what ``docs/throughput.py`` found.
+    """
     studies = {name: _study(name, report) for name, report in reports.items()}
-    return {**studies, "table 2": f"{_table_2()}\n"}
+    return {
+        **studies, "table 2": f"{_table_2()}\n", "throughput": f"{_throughput(throughput)}\n",
+    }
 
 
 def render(text, parts):
@@ -76,6 +105,7 @@ def render(text, parts):
 
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    PAGE.write_text(render(PAGE.read_text(), blocks(load())))
+    parts = blocks(load(), json.loads(THROUGHPUT.read_text()))
+    PAGE.write_text(render(PAGE.read_text(), parts))
     for name, report in load().items():
         figures.training(runs_of(report), None, PICTURES / f"{name}.png")

@@ -265,13 +265,16 @@ def test_spike_counts_make_sums_of_and_counts():
 
 def test_experiments_are_those_of_the_runs():
     text, reports = experiments.PAGE.read_text(), experiments.load()
-    parts = experiments.blocks(reports)
+    speeds = json.loads(experiments.THROUGHPUT.read_text())
+    parts = experiments.blocks(reports, speeds)
     assert reports and experiments.render(text, parts) == text
     for name, report in reports.items():
         assert (experiments.PICTURES / f"{name}.png").is_file()
         others = {key: report["runs"][key] for key in [*report["runs"]][1:]}
-        changed = experiments.blocks({name: {**report, "runs": others}})
+        changed = experiments.blocks({name: {**report, "runs": others}}, speeds)
         assert experiments.render(text, changed) != text
+    faster = experiments.blocks({}, {**speeds, "ours_images_per_s": 1e6})
+    assert experiments.render(text, faster) != text
     with pytest.raises(ValueError, match="has no place for other"):
         experiments.render(text, {"other": ""})
 
