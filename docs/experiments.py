@@ -29,7 +29,6 @@ TABLE_2 = {
     "fp": (50.46, 0.750, 0.027, 0.330),
 }
 
-
 #: What docs/throughput.py measures.
 TRAINERS = {
     "ours": "Agamemnon", "spikingjelly": "SpikingJelly", "snntorch": "snnTorch",

@@ -60,8 +60,10 @@ def make_report(name, runs, command):
         "command": command,
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
-        "fingerprints": {name: fingerprint(group[0].args) for name, group in runs.items()},
-        "runs": {name: [_numbers(run) for run in group] for name, group in runs.items()},
+        "fingerprints": {
+            variant: fingerprint(group[0].args) for variant, group in runs.items()
+        },
+        "runs": {variant: [_numbers(run) for run in group] for variant, group in runs.items()},
     }
 
 
@@ -73,6 +75,6 @@ def _numbers(run):
 def runs_of(report):
     """The runs that a report was of, without their checkpoints."""
     return {
-        name: [Run(None, tuple(run["history"]), run["args"]) for run in group]
-        for name, group in report["runs"].items()
+        variant: [Run(None, tuple(run["history"]), run["args"]) for run in group]
+        for variant, group in report["runs"].items()
     }
