@@ -82,7 +82,7 @@ bitstream: $(ENV)
 # All boards, unless one is given.
 bench: $(ENV)
 	$(RUN) -m hw.bench $(if $(filter command,$(origin BOARD)),$(BOARD)) $(ARGS)
-	$(if $(filter command,$(origin BOARD)),,$(RUN) docs/throughput.py)
+	$(if $(filter command,$(origin BOARD)),,$(RUN) docs/throughput.py && $(RUN) docs/experiments.py)
 	$(RUN) docs/results.py
 
 demo: $(ENV)
