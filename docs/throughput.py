@@ -173,8 +173,6 @@ def measure(network=NETWORK, rounds=ROUNDS):
         (name, index): Trainee(make, network, **setting)
         for name, make in PEERS.items() for index, setting in enumerate(SETTINGS)
     }
-    for trainee in tqdm(trainees.values(), "warming up", disable=None):
-        trainee.step()
     rates = {key: [] for key in trainees}
     for _ in tqdm(range(rounds), unit="round", disable=None):
         for key, trainee in trainees.items():

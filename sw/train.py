@@ -27,7 +27,8 @@ from sw.teacher import load_teacher, start_from
 from sw.training import TrainingError, evaluate, train_epoch
 
 __all__ = [
-    "ERRORS", "REMEMBERED", "describe", "error_line", "kept_arguments", "main", "parse", "train",
+    "ERRORS", "REMEMBERED", "describe", "error_line", "kept_arguments", "main", "parse",
+    "same_arguments", "train",
 ]
 
 EPILOG = """examples:
@@ -141,6 +142,14 @@ def kept_arguments(args):
     return {name: getattr(args, name) for name in REMEMBERED} | args.recipe.to_dict()
 
 
+def same_arguments(kept, others):
+    """Whether two runs were asked for the same: options that were not given do not count.
+
+    Nor those that a trainer did not have yet.
+    """
+    return all(kept.get(name) == others.get(name) for name in {*kept, *others})
+
+
 def describe(args):
     """The network that the arguments ask for."""
     network = networks.load(args.arch)
@@ -223,7 +232,8 @@ def train(args):
     kept = kept_arguments(args)
     earlier = info.get("earlier", [])
     # Wherever the data lie, they are the same.
-    if history and {**kept, "data_root": None} != {**info["args"], "data_root": None}:
+    before = {**info.get("args", {}), "data_root": kept["data_root"]}
+    if history and not same_arguments(kept, before):
         earlier = [*earlier, {"epochs": len(history), "args": info["args"]}]
     forward = processes.parallel(model, device)
     if args.compile:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sw.checkpoint import load_checkpoint
 from sw.experiments.variants import VARIANTS
-from sw.train import describe, kept_arguments, parse, train
+from sw.train import describe, kept_arguments, parse, same_arguments, train
 from sw.training import TrainingError
 
 __all__ = ["Run", "run"]
@@ -37,14 +37,10 @@ def run(variant, seed, folder, options):
     if not checkpoint.is_file():
         train(wanted)
     network, _, info = load_checkpoint(checkpoint)
-    same = network == describe(wanted) and _given(info["args"]) == _given(kept_arguments(wanted))
+    same = network == describe(wanted) and same_arguments(info["args"], kept_arguments(wanted))
     if not same or info["earlier"]:
         raise TrainingError(f"{out} is a run with other options: choose another --folder")
     if len(info["history"]) < wanted.recipe.epochs:
         train(parse(["--resume", f"{checkpoint}"]))
         info = load_checkpoint(checkpoint)[2]
     return Run(checkpoint, tuple(info["history"]), info["args"])
-
-
-def _given(args):
-    return {name: value for name, value in args.items() if value is not None}

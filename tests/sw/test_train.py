@@ -133,6 +133,16 @@ def test_a_resume_with_other_options_remembers_the_first(arch, tmp_path, monkeyp
     assert (earlier["epochs"], earlier["args"]["epochs"], info["args"]["epochs"]) == (2, 4, 3)
 
 
+def test_an_option_that_a_run_did_not_have_yet_is_no_other(arch, tmp_path, monkeypatch):
+    checkpoint = interrupted(arch, tmp_path, monkeypatch)
+    model, _, info = load_model(checkpoint)
+    assert info["args"].pop("no_shortcuts") is None
+    del info["optimizer"], info["trained"]
+    save_checkpoint(checkpoint, model, **info)
+    assert main(["--resume", str(checkpoint)]) == 0
+    assert load_checkpoint(checkpoint)[2]["earlier"] == []
+
+
 def test_a_resumed_average_is_the_uninterrupted_one(arch, tmp_path, monkeypatch):
     options = ["--epochs", "4", "--ema", "0.9"]
     assert run(arch, tmp_path / "whole", *options) == 0
