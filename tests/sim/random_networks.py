@@ -142,7 +142,8 @@ def _windows(draw, kind, shape):
     else:
         most = [min(k // 2, 3) for k in range(9)]
         usual = [k for k in (1, 3, 5) if side + 2 * most[k] >= k]
-        kernel = draw(st.sampled_from(usual) | st.integers(1, min(8, side)))
+        whole = [side] if shape.height == shape.width <= 8 else []
+        kernel = draw(st.sampled_from(usual + whole) | st.integers(1, min(8, side)))
         padding = draw(st.integers(max(0, (kernel - side + 1) // 2), most[kernel]))
         layer = kind(channels, kernel, draw(st.sampled_from((1, 2))), padding)
     left = layer.conv_shape(shape)
@@ -174,7 +175,7 @@ def cases(draw, engines=tuple(ENGINES)):
     kind = draw(st.sampled_from((Stem, Events, Pixels)))
     layers.append(draw(_windows(Stem, out)) if kind is Stem else kind(draw(st.integers(1, 4))))
     out = layers[0].output_shape(out)
-    for _ in range(draw(st.integers(0, 4))):
+    for _ in range(draw(st.integers(2 if engine.has_stream else 0, 4))):
         averages = min(out.height, out.width) > 1 and draw(st.integers(0, 3)) == 0
         if engine.has_stream and len(layers) > (kind is not Stem) and draw(st.integers(0, 3)):
             layers[-1] = replace(layers[-1], pool=1)
