@@ -307,16 +307,23 @@ def _fold_readout(network, index, module, _):
     )
 
 
+def _option(name, value):
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option} {value}"
+
+
 def _command(args):
-    options = " ".join(
-        f"--{key.replace('_', '-')} {value}" for key, value in args.items()
-        if value is not None and key != "data_root"
-    )
-    return f"python sw/train.py {options}".strip()
+    options = [
+        _option(name, value) for name, value in args.items()
+        if value is not None and name != "data_root"
+    ]
+    return " ".join(["python sw/train.py", *options])
 
 
 def provenance(info):
-    """What an image keeps of a checkpoint's training: dataset, accuracy, seed, epochs, command.
+    """What an image keeps of a checkpoint's training: dataset, accuracy, seed, command, machine.
 
     Of a run resumed with other options also the commands and epochs before.
     """
@@ -331,6 +338,7 @@ def provenance(info):
         "seed": args.get("seed"),
         "epochs": len(history),
         "command": _command(args),
+        **({"machine": info["machine"]} if "machine" in info else {}),
         **({"earlier": earlier} if earlier else {}),
     }
 

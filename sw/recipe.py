@@ -125,7 +125,7 @@ PRESETS = {
     ),
     "fashion-mnist": Preset(
         data="fashion-mnist", arch="fashion-mnist",
-        recipe=Recipe(epochs=16, flip=True),
+        recipe=Recipe(epochs=24, flip=True),
         about="the network of the iCE40 demo",
     ),
     "agmm-cifar10": Preset(

@@ -255,7 +255,7 @@ def train(args):
                 save_checkpoint(
                     checkpoint, evaluated, optimizer,
                     trained=None if average is None else model.state_dict(),
-                    args=kept, earlier=earlier, history=history,
+                    args=kept, earlier=earlier, history=history, machine=_machine(device),
                 )
                 replace_file(log, "".join(json.dumps(line) + "\n" for line in history))
                 _tell(entry)
@@ -264,6 +264,12 @@ def train(args):
         if history and processes.is_first():
             plot_curves(history, curves)
     return {**history[-1], "checkpoint": str(checkpoint), "log": str(log), "curves": str(curves)}
+
+
+def _machine(device):
+    """What a training was made with, besides its arguments."""
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return {"torch": torch.__version__, "processor": processor}
 
 
 def _tell(entry):

@@ -301,6 +301,16 @@ def test_the_image_tells_of_a_run_resumed_with_other_options():
     assert "earlier" not in provenance({**info, "earlier": []})
 
 
+def test_the_image_tells_of_switches_and_of_the_machine():
+    args = {"data": "digits", "flip": True, "ema": 0.0, "no_shortcuts": None, "data_root": "/x"}
+    info = {"args": args, "history": [{}], "machine": {"torch": "2", "processor": "CPU"}}
+    assert provenance(info)["command"] == "python sw/train.py --data digits --flip --ema 0.0"
+    assert provenance(info)["machine"] == {"torch": "2", "processor": "CPU"}
+    args["flip"] = False
+    assert provenance(info)["command"].endswith("--data digits --no-flip --ema 0.0")
+    assert "machine" not in provenance({"args": args})
+
+
 def test_command_line_errors_overwrite_nothing(checkpoint, tmp_path, capsys):
     target = tmp_path / "m.bsnn"
     target.write_text("precious")

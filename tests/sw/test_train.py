@@ -91,6 +91,7 @@ def test_training_learns_and_leaves_its_files(whole):
     assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG")
     model, network, info = load_model(whole / "checkpoint.safetensors")
     assert network.name == "tiny" and info["history"] == history and info["args"]["epochs"] == 4
+    assert info["machine"]["torch"] == torch.__version__ and info["machine"]["processor"]
     test_set = load("digits", "test")
     assert evaluate(model, *test_set)[0] == history[-1]["test_accuracy"]
     model.layers[-1].linear.weight.data.mul_(-1)
