@@ -7,7 +7,7 @@ import json
 import re
 from pathlib import Path
 
-from sw.experiments import figures, tables
+from sw.experiments import figures, sweep, tables
 from sw.experiments.report import runs_of
 from sw.experiments.variants import VARIANTS
 from sw.model import SpikingNetwork
@@ -74,9 +74,31 @@ def _throughput(report):
     )
 
 
+def _table(report):
+    if report["experiment"] == "sweep":
+        return sweep.table(report)
+    return tables.accuracy(runs_of(report), None)
+
+
+def _draw(report, path):
+    if report["experiment"] == "sweep":
+        sweep.draw(report, path)
+    else:
+        figures.training(runs_of(report), None, path)
+
+
+def _processors(report):
+    """What the runs were made on, where it is known."""
+    machines = [run.machine for group in runs_of(report).values() for run in group]
+    names = sorted({machine["processor"] for machine in machines if machine})
+    return f", on {' and '.join(names)}" if names else ""
+
+
 def _study(name, report):
-    table = tables.accuracy(runs_of(report), None)
-    return f"{table}\n![{name}](pictures/{name}.png)\n\n`{report['command']}`\n"
+    return (
+        f"{_table(report)}\n![{name}](pictures/{name}.png)\n\n"
+        f"`{report['command']}`{_processors(report)}\n"
+    )
 
 
 def blocks(reports, throughput):
@@ -107,4 +129,4 @@ if __name__ == "__main__":
     parts = blocks(load(), json.loads(THROUGHPUT.read_text()))
     PAGE.write_text(render(PAGE.read_text(), parts))
     for name, report in load().items():
-        figures.training(runs_of(report), None, PICTURES / f"{name}.png")
+        _draw(report, PICTURES / f"{name}.png")

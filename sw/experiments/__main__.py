@@ -3,23 +3,19 @@
 Networks are trained where they have not been; what was cut off goes on when called again.
 """
 
-import argparse
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from sw.data import load
 from sw.experiments import figures, tables
+from sw.experiments.command import execute, make_parser
 from sw.experiments.report import make_report
 from sw.experiments.runs import run
 from sw.files import replace_file
 from sw.networks import load as load_network
-from sw.train import ERRORS, error_line
-from sw.train import parse as parse_training
-from sw.training import TrainingError
+from sw.train import parse
 
 __all__ = ["EXPERIMENTS", "Experiment", "main"]
 
@@ -57,6 +53,9 @@ EXPERIMENTS = {
     "ablation": Experiment(
         "what of AGMM does it", ("vanilla", "half", "scalar", "agmm", "fp"), figures.training
     ),
+    "half": Experiment(
+        "AGMM beside a constant gain", ("vanilla", "half", "agmm", "fp"), figures.training
+    ),
     "sei": Experiment(
         "shortcuts and a teacher, as in SEI-BWSNN",
         ("fp", "plain", "plain-taught", "agmm", "taught"), figures.training,
@@ -81,47 +80,32 @@ def _make(name, runs, test, out, command):
     replace_file(out / f"{name}.json", json.dumps(make_report(name, runs, command)) + "\n")
 
 
+def _work(args, options, command):
+    training = parse(options)
+    network = load_network(training.arch)
+    test = load(training.data, "test", training.data_root, training.T or network.T)
+    for name in list(EXPERIMENTS) if "all" in args.names else args.names:
+        runs = {
+            variant: [run(variant, seed, args.folder, options) for seed in range(args.seeds)]
+            for variant in EXPERIMENTS[name].variants
+        }
+        _make(name, runs, test, args.folder, command)
+        print(f"{args.folder / name}.md")
+
+
 def main(argv=None):
-    """Exit status 0, 2 after one line on stderr, or 130 after Ctrl-C."""
+    """Command line. Returns the exit status."""
     listed = "\n".join(f"  {name:<10}{it.what}" for name, it in EXPERIMENTS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m sw.experiments", description=__doc__.split("\n\n")[0],
+    parser = make_parser(
+        "sw.experiments", description=__doc__.split("\n\n")[0],
         usage="%(prog)s [options] EXPERIMENT ... [-- OPTIONS OF sw/train.py]",
         epilog=f"experiments:\n{listed}\n\nexample:\n"
         "  python -m sw.experiments fig6 table1 -- --data digit-saccades --epochs 5",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("names", nargs="+", choices=[*EXPERIMENTS, "all"], metavar="EXPERIMENT", help="or all")
-    add("--seeds", type=int, default=3, metavar="N", help="runs of each network (default: 3)")
-    add("--folder", type=Path, metavar="DIR",
-        help="of runs and results (default: runs/experiments-<network>)")
-    words = sys.argv[1:] if argv is None else argv
-    end = words.index("--") if "--" in words else len(words)
-    args, options = parser.parse_args(words[:end]), words[end + 1 :]
-    names = list(EXPERIMENTS) if "all" in args.names else args.names
-    try:
-        if args.seeds < 1:
-            raise TrainingError(f"--seeds must be at least 1, got {args.seeds}")
-        training = parse_training(options)
-        network = load_network(training.arch)
-        folder = args.folder or Path("runs") / f"experiments-{network.name}"
-        test = load(training.data, "test", training.data_root, training.T or network.T)
-        for name in names:
-            runs = {
-                variant: [run(variant, seed, folder, options) for seed in range(args.seeds)]
-                for variant in EXPERIMENTS[name].variants
-            }
-            command = shlex.join(["python", "-m", "sw.experiments", *words])
-            _make(name, runs, test, folder, command)
-            print(f"{folder / name}.md")
-    except ERRORS as error:
-        print(error_line(error), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    parser.add_argument(
+        "names", nargs="+", choices=[*EXPERIMENTS, "all"], metavar="EXPERIMENT", help="or all"
+    )
+    return execute(parser, argv, _work)
 
 
 if __name__ == "__main__":

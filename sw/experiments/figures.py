@@ -13,7 +13,7 @@ from sw.files import replace_file
 from sw.landscape import landscape
 from sw.recipe import Recipe
 
-__all__ = ["DEVICE", "landscapes", "rates", "training"]
+__all__ = ["DEVICE", "landscapes", "rates", "save", "training"]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -21,7 +21,8 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 POINTS, FRAMES = 21, 500
 
 
-def _save(figure, path):
+def save(figure, path):
+    """Writes a figure as PNG."""
     picture = BytesIO()
     figure.savefig(picture, dpi=120)
     replace_file(path, picture.getvalue())
@@ -49,7 +50,7 @@ def training(runs, test, path):
     for axes in (flips, accuracy):
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    _save(figure, path)
+    save(figure, path)
 
 
 def landscapes(runs, test, path):
@@ -73,7 +74,7 @@ def landscapes(runs, test, path):
         axes.set(title=f"{name}: {loss[POINTS // 2, POINTS // 2]:.3f} in the middle")
         axes.set_aspect("equal")
     figure.colorbar(drawn, ax=figure.axes, label="loss on test frames")
-    _save(figure, path)
+    save(figure, path)
 
 
 def rates(runs, test, path):
@@ -91,4 +92,4 @@ def rates(runs, test, path):
     axes.set(xlabel="layer", ylabel="firing rate behind it, %")
     axes.grid(axis="y", alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save(figure, path)

@@ -69,12 +69,14 @@ def make_report(name, runs, command):
 
 def _numbers(run):
     history = [_rounded({key: entry[key] for key in KEPT}) for entry in run.history]
-    return {"args": run.args, "history": history}
+    return {"args": run.args, "machine": run.machine, "history": history}
 
 
 def runs_of(report):
     """The runs that a report was of, without their checkpoints."""
     return {
-        variant: [Run(None, tuple(run["history"]), run["args"]) for run in group]
+        variant: [
+            Run(None, tuple(run["history"]), run["args"], run.get("machine", {})) for run in group
+        ]
         for variant, group in report["runs"].items()
     }

@@ -13,11 +13,15 @@ __all__ = ["Run", "run"]
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training. history: one dict per epoch, as in its log.jsonl."""
+    """A finished training. history: one dict per epoch, as in its log.jsonl.
+
+    machine: versions and processor that it was made with, empty where not known.
+    """
 
     checkpoint: Path
     history: tuple
     args: dict
+    machine: dict
 
 
 def run(variant, seed, folder, options):
@@ -43,4 +47,4 @@ def run(variant, seed, folder, options):
     if len(info["history"]) < wanted.recipe.epochs:
         train(parse(["--resume", f"{checkpoint}"]))
         info = load_checkpoint(checkpoint)[2]
-    return Run(checkpoint, tuple(info["history"]), info["args"])
+    return Run(checkpoint, tuple(info["history"]), info["args"], info.get("machine", {}))

@@ -8,7 +8,7 @@ from sw.experiments.variants import VARIANTS
 from sw.operations import ENERGIES, energy, operations
 from sw.size import size_report
 
-__all__ = ["accuracy", "costs", "markdown"]
+__all__ = ["accuracy", "costs", "markdown", "spread"]
 
 #: Test frames that operations are counted on.
 FRAMES = 200
@@ -20,7 +20,7 @@ def markdown(header, rows):
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _spread(values, digits=2):
+def spread(values, digits=2):
     """Mean, and the range that the seeds span."""
     mean, low, high = (f"{of(values):.{digits}f}" for of in (statistics.mean, min, max))
     return mean if len(values) == 1 else f"{mean} ({low} to {high})"
@@ -36,9 +36,9 @@ def accuracy(runs, test):
         ]
         rows.append((
             VARIANTS[variant].name, f"{len(group)}",
-            _spread([100 * run.history[-1]["test_accuracy"] for run in group]),
-            _spread([100 * run.history[-1]["train_accuracy"] for run in group]),
-            _spread(flips), _spread(updates),
+            spread([100 * run.history[-1]["test_accuracy"] for run in group]),
+            spread([100 * run.history[-1]["train_accuracy"] for run in group]),
+            spread(flips), spread(updates),
         ))
     return markdown(
         ("network", "seeds", "test accuracy, %", "training accuracy, %", "flips an epoch, %",
