@@ -12,7 +12,7 @@ ENV := $(VENV)/installed
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint train export sim verilog bitstream bench demo clean
+.PHONY: help env test lint train export sim verilog bitstream flash bench demo clean
 
 help:
 	@echo 'Binary-weight spiking neural networks, from PyTorch to FPGAs.'
@@ -25,6 +25,8 @@ help:
 	@echo '       [BOARD=icebreaker|icebreaker-t1|ulx3s-85f|ulx3s-85f-wide|'
 	@echo '        ulx3s-85f-residual]'
 	@echo '       [MODEL=...] [SEED=...] [CLOCK=MHz]'
+	@echo '  make flash               put it on the board, with openFPGALoader [BOARD=...]'
+	@echo '                           [ARGS=--volatile: until power is off]'
 	@echo '  make bench               the builds behind the figures of README [BOARD=...]; long.'
 	@echo '                           Without BOARD, training speed beside other trainers, too'
 	@echo '  make train               train a network [ARGS="--data fashion-mnist --T 2"]'
@@ -78,6 +80,9 @@ verilog: $(ENV)
 
 bitstream: $(ENV)
 	$(RUN) -m hw.build $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(CLOCK:%=--clock %) $(ARGS)
+
+flash: $(ENV)
+	$(RUN) -m hw.flash $(BOARD) $(ARGS)
 
 # All boards, unless one is given.
 bench: $(ENV)

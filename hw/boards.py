@@ -38,7 +38,7 @@ class Board:
     placement, unless the user asks for others. baud: exact on the bridge, and with clock_hz within
     what the UART bears. script: of Yosys, before synthesis. synth_opts, nextpnr_opts: measured best
     for the popcount array. cells: report key -> nextpnr's name of the cells it counts. bitstream:
-    suffix.
+    suffix. loader: openFPGALoader's name of the board.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Board:
     nextpnr_opts: str
     cells: dict
     bitstream: str
+    loader: str
     baud: int = 1_000_000
     seed: int = 1
     script: str = IGNORE_COLLISIONS
@@ -115,6 +116,8 @@ _ICEBREAKER = Board(
         "logic_cells": "ICESTORM_LC",
     },
     bitstream=".bin",
+    # Any board whose FT2232 is at the flash, as this one's is.
+    loader="ice40_generic",
 )
 
 _ULX3S_85F = Board(
@@ -131,6 +134,7 @@ _ULX3S_85F = Board(
         "lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D",
     },
     bitstream=".bit",
+    loader="ulx3s",
 )
 
 #: What can be built. The same board with another engine counts as another.

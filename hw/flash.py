@@ -1,0 +1,59 @@
+"""Puts a built bitstream on a board with openFPGALoader: into its flash, or until power is off.
+
+No board was at hand: the tests check what openFPGALoader is called with.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from hw.boards import BOARDS
+from hw.build import find_board
+from hw.tools import BuildError
+
+__all__ = ["flash", "main"]
+
+LOADER = "openFPGALoader"
+
+
+def flash(board, out=Path("build"), volatile=False):
+    """Loads ``out/<board>/``'s bitstream. Raises BuildError."""
+    bitstream = Path(out, board.name, f"top{board.bitstream}")
+    if not bitstream.is_file():
+        raise BuildError(f"there is no {bitstream}: make bitstream BOARD={board.name}")
+    loader = shutil.which(LOADER)
+    if loader is None:
+        raise BuildError(f"{LOADER} is not installed: apt-get install openfpgaloader, or brew")
+    place = "--write-sram" if volatile else "--write-flash"
+    done = subprocess.run([loader, "--board", board.loader, place, bitstream], check=False)
+    if done.returncode:
+        raise BuildError(
+            f"{LOADER} ended with status {done.returncode}: is the {board.name} plugged in, and may"
+            " you use it?"
+        )
+
+
+def main(argv=None):
+    """Exit status 0, or 2 after one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hw.flash", description=__doc__.split("\n\n")[0],
+        epilog=f"boards: {', '.join(BOARDS)}",
+    )
+    parser.add_argument("board", help="which board")
+    parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR",
+                        help="of python -m hw.build (default: build)")
+    parser.add_argument("--volatile", action="store_true",
+                        help="leave the flash alone: the board forgets it when power is off")
+    args = parser.parse_args(argv)
+    try:
+        flash(find_board(args.board), args.out, args.volatile)
+    except (BuildError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

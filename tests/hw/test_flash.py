@@ -1,0 +1,62 @@
+"""What openFPGALoader is called with; no board was at hand."""
+
+import pytest
+
+from hw.boards import BOARDS
+from hw.flash import LOADER, main
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """A folder with a bitstream of every board, and an openFPGALoader that notes its arguments."""
+    for board in BOARDS.values():
+        (tmp_path / board.name).mkdir()
+        (tmp_path / board.name / f"top{board.bitstream}").write_bytes(b"bits")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    set_loader(tmp_path, 0)
+    return tmp_path
+
+
+def set_loader(folder, status):
+    loader = folder / "tools" / LOADER
+    loader.write_text(f"#!/bin/sh\necho \"$@\" > {folder}/called\nexit {status}\n")
+    loader.chmod(0o755)
+
+
+@pytest.mark.parametrize("name, board, flag", [
+    ("icebreaker", "ice40_generic", "--write-flash"),
+    ("ulx3s-85f", "ulx3s", "--write-flash"),
+    ("ulx3s-85f-wide", "ulx3s", "--write-sram"),
+])
+def test_the_bitstream_goes_to_its_board(built, name, board, flag):
+    words = ["--volatile"] if flag == "--write-sram" else []
+    assert main([name, "--out", f"{built}", *words]) == 0
+    path = built / name / f"top{BOARDS[name].bitstream}"
+    assert (built / "called").read_text() == f"--board {board} {flag} {path}\n"
+
+
+def test_every_board_can_be_flashed(built):
+    for name in BOARDS:
+        assert main([name, "--out", f"{built}"]) == 0
+
+
+def failure(words, capfd):
+    assert main(words) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def test_what_goes_wrong_is_one_line(built, capfd, monkeypatch):
+    out = ["--out", f"{built}"]
+    assert "unknown board 'x'" in failure(["x", *out], capfd)
+    set_loader(built, 1)
+    assert "ended with status 1: is the icebreaker plugged in" in failure(
+        ["icebreaker", *out], capfd
+    )
+    (built / "icebreaker" / "top.bin").unlink()
+    assert "make bitstream BOARD=icebreaker" in failure(["icebreaker", *out], capfd)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "openFPGALoader is not installed" in failure(["ulx3s-85f", *out], capfd)
