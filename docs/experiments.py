@@ -89,7 +89,10 @@ def _draw(report, path):
 
 def _processors(report):
     """What the runs were made on, where it is known."""
-    machines = [run.machine for group in runs_of(report).values() for run in group]
+    machines = [
+        run.get("machine") for setting in report.get("settings", [report])
+        for group in setting["runs"].values() for run in group
+    ]
     names = sorted({machine["processor"] for machine in machines if machine})
     return f", on {' and '.join(names)}" if names else ""
 
@@ -126,7 +129,8 @@ def render(text, parts):
 
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
-    parts = blocks(load(), json.loads(THROUGHPUT.read_text()))
+    reports = load()
+    parts = blocks(reports, json.loads(THROUGHPUT.read_text()))
     PAGE.write_text(render(PAGE.read_text(), parts))
-    for name, report in load().items():
+    for name, report in reports.items():
         _draw(report, PICTURES / f"{name}.png")

@@ -38,8 +38,12 @@ from sw.image import (
     save,
 )
 from sw.layers import EXPORTED, Conv, Events, Pixels, Readout, ResidualConv, Stem, projects
+from sw.modules import fold_norm, to_array
 
-__all__ = ["ExportError", "LayerBounds", "bounds", "calibrate", "export", "main", "provenance"]
+__all__ = [
+    "ExportError", "LayerBounds", "bounds", "calibrate", "export", "load_calibration", "main",
+    "provenance",
+]
 
 #: Training images that --gain frozen averages the gains over.
 CALIBRATION_IMAGES = 2000
@@ -91,6 +95,18 @@ def export(model, network, info=None, gain="exact", calibration_images=None):
     return image
 
 
+def load_calibration(checkpoint, network, info, root=None):
+    """Training images of the dataset that a checkpoint was trained on, to freeze its gains with.
+
+    info: as ``load_model`` gives it. Raises ExportError, DataError.
+    """
+    name = provenance(info)["data"]
+    if name is None:
+        raise ExportError(f"{checkpoint} names no dataset to calibrate frozen gains with")
+    images, _ = data.load(name, "train", root, network.T)
+    return images[:CALIBRATION_IMAGES]
+
+
 @torch.no_grad()
 def calibrate(model, images, batch=250):
     """Mean AGMM gain of every layer that has one over ``images``: index -> float64 ``[T]``."""
@@ -120,10 +136,6 @@ def calibrate(model, images, batch=250):
     return {index: total / len(images) for index, total in sums.items()}
 
 
-def _array(tensor):
-    return tensor.detach().cpu().double().numpy()
-
-
 def _finite(name, what, values):
     """ExportError naming the first channel of ``values`` that is not finite."""
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(1)
@@ -134,8 +146,7 @@ def _finite(name, what, values):
 
 def _fold_norm(name, norm, unit):
     """Gain a and shift b of X = a * sum + b, float64 ``[C]``, where one of the sum is ``unit``."""
-    gain = _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
-    shift = _array(norm.bias) - _array(norm.running_mean) * gain
+    gain, shift = fold_norm(norm)
     return _finite(name, "the batch norm gain", gain * unit), _finite(
         name, "the batch norm shift", shift
     )
@@ -202,9 +213,9 @@ def _fold_bytes(name, what, module, one):
 
     what: its weights, in words. one: the input that the float network sees as 1.
     """
-    _finite(name, what, _array(module.conv.weight))
+    _finite(name, what, to_array(module.conv.weight))
     weights = module.conv.integers.cpu().numpy()
-    gain, shift = _fold_norm(name, module.norm, _array(module.conv.scale) / one)
+    gain, shift = _fold_norm(name, module.norm, to_array(module.conv.scale) / one)
     return np.where(gain[:, None, None, None] < 0, -weights, weights), np.abs(gain), shift
 
 
@@ -223,10 +234,10 @@ def _fold_stem(network, index, module, _):
 
 def _fold_conv(network, index, module, frozen):
     name = network.layer_name(index)
-    _finite(name, "a weight", _array(module.conv.weight))
+    _finite(name, "a weight", to_array(module.conv.weight))
     # A kernel over averages of ``side`` x ``side`` is a larger one over all that they are of.
     side = network.layers[index].kernel // module.conv.kernel_size[0]
-    gain, shift = _fold_norm(name, module.norm, _array(module.conv.gamma) / side**2)
+    gain, shift = _fold_norm(name, module.norm, to_array(module.conv.gamma) / side**2)
     weights = module.conv.signs.cpu().numpy() ^ (gain < 0)[:, None, None, None]
     weights = weights.repeat(side, axis=2).repeat(side, axis=3)
     gain = np.abs(gain)
@@ -234,7 +245,7 @@ def _fold_conv(network, index, module, frozen):
     if not network.has_agmm(index):
         constant = np.full(network.T, formats.GAIN_ONE, np.int64)
     else:
-        alpha = np.float32(_array(module.agmm.alpha))
+        alpha = np.float32(to_array(module.agmm.alpha))
         if not np.isfinite(alpha).all():
             raise ExportError(f"{name}: alpha is not finite")
         if frozen is not None:
@@ -292,11 +303,11 @@ def _fold_agmm(layer, shape, weights, gain, shift, alpha):
 
 def _fold_readout(network, index, module, _):
     name = network.layer_name(index)
-    _finite(name, "a weight", _array(module.linear.weight))
-    shift = _finite(name, "the bias", _array(module.linear.bias))
+    _finite(name, "a weight", to_array(module.linear.weight))
+    shift = _finite(name, "the bias", to_array(module.linear.bias))
     # A weight for an average is that of all that it is of.
     weights, count = module.for_pixels(module.linear.integers, network.shapes[index])
-    scale = _array(module.linear.scale) / count
+    scale = to_array(module.linear.scale) / count
     if (scale != scale[0]).any():
         raise ExportError(f"{name}: all classes must share one weight scale")
     # The logits are means over T, the integers sums.
@@ -347,10 +358,7 @@ def _run(args):
     model, network, info = load_model(args.checkpoint)
     images, kept = None, provenance(info)
     if args.gain == "frozen" and network.uses_agmm:
-        if kept["data"] is None:
-            raise ExportError(f"{args.checkpoint} names no dataset to calibrate frozen gains with")
-        images, _ = data.load(kept["data"], "train", args.data_root, network.T)
-        images = images[:CALIBRATION_IMAGES]
+        images = load_calibration(args.checkpoint, network, info, args.data_root)
         kept["calibration_images"] = len(images)
     image = export(model, network, kept, args.gain, images)
     path = args.output or Path(args.checkpoint).with_suffix(".bsnn")

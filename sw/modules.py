@@ -5,6 +5,7 @@ Binary convolution (paper eq. 5), LIF neuron (eq. 1-4, surrogate eq. 7), AGMM ga
 ``[T, N, ...]``: T time steps of a batch of N.
 """
 
+import numpy as np
 import torch
 from torch import nn
 from torch.autograd import Function
@@ -14,7 +15,7 @@ from sw.processes import number, summed
 
 __all__ = [
     "AGMM", "LIF", "BatchNorm2d", "BinaryConv2d", "QuantConv2d", "QuantLinear", "StepGain",
-    "conv_of", "gain_of",
+    "conv_of", "fold_norm", "gain_of", "to_array",
 ]
 
 
@@ -53,9 +54,13 @@ class BinaryConv2d(nn.Conv2d):
         """Mean magnitude of each output channel, ``[C_out]``, >= 0."""
         return self.weight.abs().mean((1, 2, 3))
 
+    @property
+    def quantised_weight(self):
+        """gamma_c * sign(w), with its gradient."""
+        return self.gamma[:, None, None, None] * _Sign.apply(self.weight)
+
     def forward(self, spikes):
-        weight = self.gamma[:, None, None, None] * _Sign.apply(self.weight)
-        return self._conv_forward(spikes, weight, None)
+        return self._conv_forward(spikes, self.quantised_weight, None)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -79,6 +84,18 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(variance * samples / (samples - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (rest * scale[:, None, None] + self.bias[:, None, None]).to(folded.dtype)
+
+
+def to_array(tensor):
+    """A float64 array of a tensor on any device."""
+    return tensor.detach().cpu().double().numpy()
+
+
+def fold_norm(norm):
+    """What a batch norm does in eval mode: ``scale * x + shift``, float64 ``[C]`` each."""
+    weight, bias = (to_array(norm.weight), to_array(norm.bias)) if norm.affine else (1.0, 0.0)
+    scale = weight / np.sqrt(to_array(norm.running_var) + norm.eps)
+    return scale, bias - to_array(norm.running_mean) * scale
 
 
 class _UnrolledLIF(Function):

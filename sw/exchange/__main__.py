@@ -8,6 +8,7 @@ NIR does not say whether a neuron resets to zero or by subtraction.
 import argparse
 import json
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import nir
@@ -17,7 +18,7 @@ from sw.checkpoint import CheckpointError, load_model, save_checkpoint
 from sw.exchange.from_nir import parts_of
 from sw.exchange.parts import ExchangeError, build
 from sw.exchange.to_nir import DT, to_nir
-from sw.export import CALIBRATION_IMAGES, ExportError, calibrate
+from sw.export import ExportError, calibrate, load_calibration
 from sw.files import replace_file
 from sw.layers import LayerError, Shape
 
@@ -31,25 +32,14 @@ EPILOG = """examples:
 
 def _export(args):
     model, network, info = load_model(args.checkpoint)
-    gains, name = None, (info.get("args") or {}).get("data")
+    gains = None
     if args.gain == "frozen" and network.uses_agmm:
-        if name is None:
-            raise ExchangeError(f"{args.checkpoint} names no dataset to freeze gains with")
-        images, _ = data.load(name, "train", args.data_root, network.T)
-        gains = calibrate(model, images[:CALIBRATION_IMAGES])
-    elif network.uses_agmm:
-        raise ExchangeError(
-            f"{args.checkpoint} has gains that follow its currents, which NIR has not: --gain"
-            " frozen puts their means into the weights"
-        )
-    graph = to_nir(model, network, gains)
-    path = Path(args.output or Path(args.checkpoint).with_suffix(".nir"))
-    scratch = path.with_name(f".{path.name}.part")
-    try:
-        nir.write(scratch, graph)
-        replace_file(path, scratch.read_bytes())
-    finally:
-        scratch.unlink(missing_ok=True)
+        images = load_calibration(args.checkpoint, network, info, args.data_root)
+        gains = calibrate(model, images)
+    graph, content = to_nir(model, network, gains), BytesIO()
+    nir.write(content, graph)
+    path = args.output or Path(args.checkpoint).with_suffix(".nir")
+    replace_file(path, content.getvalue())
     return {"nir": str(path), "network": network.name, "T": network.T, "nodes": len(graph.nodes)}
 
 

@@ -3,7 +3,7 @@
 import nir
 import numpy as np
 
-from sw.exchange.parts import ExchangeError, Neuron, Pool, Weights
+from sw.exchange.parts import ExchangeError, Neuron, Pool, Weights, just_above
 
 __all__ = ["parts_of"]
 
@@ -50,10 +50,8 @@ def _neuron(name, node, dt):
         if np.any(getattr(node, what)):
             raise ExchangeError(f"{name}: {what} must be 0, the reset goes to exactly 0")
     tau = _same(name, "tau", node.tau)
-    # NIR spikes above its threshold, ours at it.
-    threshold = np.nextafter(np.asarray(node.v_threshold, np.float32), np.float32(np.inf))
     gain = _same(name, "r", node.r) * dt / tau
-    return Neuron(name, 1 - dt / tau, gain, threshold)
+    return Neuron(name, 1 - dt / tau, gain, just_above(node.v_threshold))
 
 
 def _is_or(pool, threshold):

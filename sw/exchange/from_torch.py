@@ -1,35 +1,32 @@
 """A network of snnTorch or SpikingJelly as parts: the modules of a Sequential, in their order."""
 
+from dataclasses import replace
+
 import numpy as np
 from torch import nn
 
-from sw.exchange.parts import ExchangeError, Neuron, Pool, Weights
+from sw.exchange.parts import ExchangeError, Neuron, Pool, Weights, just_above
+from sw.modules import fold_norm, to_array
 
 __all__ = ["parts_of"]
 
 
-def _array(tensor):
-    return tensor.detach().cpu().double().numpy()
-
-
 def _weights(name, module):
-    bias = np.zeros(len(module.weight)) if module.bias is None else _array(module.bias)
+    bias = np.zeros(len(module.weight)) if module.bias is None else to_array(module.bias)
     if isinstance(module, nn.Linear):
-        return Weights(name, _array(module.weight), bias)
+        return Weights(name, to_array(module.weight), bias)
     if module.groups != 1 or set(module.dilation) != {1} or module.padding_mode != "zeros":
         raise ExchangeError(f"{name}: no groups, no dilation, and zeros for padding")
     if isinstance(module.padding, str) or len({*module.padding}) > 1 or len({*module.stride}) > 1:
         raise ExchangeError(f"{name}: stride and padding must be the same for rows and columns")
-    return Weights(name, _array(module.weight), bias, module.stride[0], module.padding[0])
+    return Weights(name, to_array(module.weight), bias, module.stride[0], module.padding[0])
 
 
 def _normalised(part, norm):
     """Weights with the batch norm behind them folded in."""
-    weight, bias = (1.0, 0.0) if norm.weight is None else (_array(norm.weight), _array(norm.bias))
-    scale = weight / np.sqrt(_array(norm.running_var) + norm.eps)
+    scale, shift = fold_norm(norm)
     rows = part.weight * scale.reshape(-1, *[1] * (part.weight.ndim - 1))
-    shift = (part.bias - _array(norm.running_mean)) * scale + bias
-    return Weights(part.name, rows, shift, part.stride, part.padding)
+    return replace(part, weight=rows, bias=part.bias * scale + shift)
 
 
 def _leaky(name, module):
@@ -45,12 +42,10 @@ def _leaky(name, module):
         )
     if module.inhibition or module.graded_spikes_factor != 1:
         raise ExchangeError(f"{name}: no inhibition, and spikes of 1")
-    beta = np.unique(_array(module.beta).clip(0, 1))
+    beta = np.unique(to_array(module.beta).clip(0, 1))
     if len(beta) != 1:
         raise ExchangeError(f"{name}: beta must be one number")
-    # It spikes above its threshold, ours at it.
-    threshold = np.nextafter(_array(module.threshold).astype(np.float32), np.float32(np.inf))
-    return Neuron(name, float(beta[0]), 1.0, threshold)
+    return Neuron(name, float(beta[0]), 1.0, just_above(to_array(module.threshold)))
 
 
 def _lif(name, module):

@@ -8,7 +8,7 @@ import torch
 from sw.layers import Conv, LayerError, Network, Readout, Stem
 from sw.model import SpikingNetwork
 
-__all__ = ["ExchangeError", "Neuron", "Pool", "Weights", "build"]
+__all__ = ["ExchangeError", "Neuron", "Pool", "Weights", "build", "just_above"]
 
 #: By how much, of the largest, the weights of a binary channel may differ in size.
 EQUAL = 1e-5
@@ -59,6 +59,11 @@ class Pool:
     """OR of 2 x 2 spikes."""
 
     name: str
+
+
+def just_above(threshold):
+    """The least float32 above: where a neuron spikes that does so only beyond its threshold."""
+    return np.nextafter(np.asarray(threshold, np.float32), np.float32(np.inf))
 
 
 def _per_channel(neuron, channels):
@@ -118,11 +123,14 @@ def _stages(parts):
     )
 
 
-def _one(name, values):
-    """The leak that all neurons share."""
-    if max(values) - min(values) > 1e-6:
-        raise ExchangeError(f"{name} must be the same for all neurons, found {sorted(set(values))}")
-    return round(values[0], 6)
+def _leak(stages):
+    """Of all neurons."""
+    leaks = [neuron.leak for _, neuron, _ in stages]
+    if max(leaks) - min(leaks) > 1e-6:
+        raise ExchangeError(
+            f"the leak must be the same for all neurons, found {sorted(set(leaks))}"
+        )
+    return round(leaks[0], 6)
 
 
 @torch.no_grad()
@@ -161,7 +169,7 @@ def build(parts, shape, T, name="imported"):
             raise ExchangeError(f"{last.name}: must take the whole map, {found.size} spikes")
         network = Network(
             name, shape, [*(layer for layer, _ in layers), Readout(len(last.weight))], T=T,
-            tau=_one("the leak", [neuron.leak for _, neuron, _ in stages]), neuron="vanilla",
+            tau=_leak(stages), neuron="vanilla",
         )
     except LayerError as error:
         raise ExchangeError(f"{error}") from error

@@ -7,6 +7,7 @@ import numpy as np
 
 from sw.exchange.parts import ExchangeError
 from sw.layers import Conv, Readout, Stem
+from sw.modules import fold_norm, to_array
 
 __all__ = ["DT", "to_nir"]
 
@@ -14,16 +15,10 @@ __all__ = ["DT", "to_nir"]
 DT = 1e-4
 
 
-def _array(tensor):
-    return tensor.detach().cpu().double().numpy()
-
-
 def _folded(module, weight, gain):
     """Weights and bias of a convolution with its batch norm, float32."""
-    norm = module.norm
-    scale = gain * _array(norm.weight) / np.sqrt(_array(norm.running_var) + norm.eps)
-    bias = gain * _array(norm.bias) - _array(norm.running_mean) * scale
-    return (weight * scale[:, None, None, None]).astype(np.float32), bias.astype(np.float32)
+    scale, shift = (gain * part for part in fold_norm(module.norm))
+    return (weight * scale[:, None, None, None]).astype(np.float32), shift.astype(np.float32)
 
 
 def _neurons(network, shape):
@@ -50,6 +45,7 @@ def to_nir(model, network, gains=None):
     if network.uses_agmm and gains is None:
         raise ExchangeError(
             f"{network.name} has gains that follow its currents, which NIR has not: freeze them"
+            " (--gain frozen)"
         )
     for layer in network.layers:
         if type(layer) not in (Stem, Conv, Readout):
@@ -62,19 +58,13 @@ def to_nir(model, network, gains=None):
                 {"input": np.array([*vars(shape).values()])}, start_dim=0, end_dim=-1
             )
             nodes["readout"] = nir.Affine(
-                _array(module.linear.quantised_weight).astype(np.float32),
-                _array(module.linear.bias).astype(np.float32),
+                to_array(module.linear.quantised_weight).astype(np.float32),
+                to_array(module.linear.bias).astype(np.float32),
             )
             continue
-        conv, gain = module.conv, 1.0
-        if isinstance(layer, Stem):
-            weight = _array(conv.quantised_weight)
-        elif network.neuron == "fp":
-            weight = _array(conv.weight)
-        else:
-            weight = np.where(_array(conv.signs), 1.0, -1.0)
-            weight *= _array(conv.gamma)[:, None, None, None]
-            gain = 1.0 if gains is None or index not in gains else float(np.mean(gains[index]))
+        gain = 1.0 if gains is None or index not in gains else float(np.mean(gains[index]))
+        real = isinstance(layer, Conv) and network.neuron == "fp"
+        weight = to_array(module.conv.weight if real else module.conv.quantised_weight)
         weight, bias = _folded(module, weight, gain)
         name = f"{'conv' if index else 'stem'}{index}"
         nodes[name] = nir.Conv2d(

@@ -12,7 +12,7 @@ from sw.data import load
 from sw.experiments import figures, tables
 from sw.experiments.command import execute, make_parser
 from sw.experiments.report import make_report
-from sw.experiments.runs import run
+from sw.experiments.runs import run_all
 from sw.files import replace_file
 from sw.networks import load as load_network
 from sw.train import parse
@@ -85,10 +85,7 @@ def _work(args, options, command):
     network = load_network(training.arch)
     test = load(training.data, "test", training.data_root, training.T or network.T)
     for name in list(EXPERIMENTS) if "all" in args.names else args.names:
-        runs = {
-            variant: [run(variant, seed, args.folder, options) for seed in range(args.seeds)]
-            for variant in EXPERIMENTS[name].variants
-        }
+        runs = run_all(EXPERIMENTS[name].variants, args.seeds, args.folder, options)
         _make(name, runs, test, args.folder, command)
         print(f"{args.folder / name}.md")
 

@@ -13,7 +13,7 @@ from sw.files import replace_file
 from sw.landscape import landscape
 from sw.recipe import Recipe
 
-__all__ = ["DEVICE", "landscapes", "rates", "save", "training"]
+__all__ = ["DEVICE", "band", "landscapes", "rates", "save", "training"]
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -28,12 +28,17 @@ def save(figure, path):
     replace_file(path, picture.getvalue())
 
 
+def band(axes, places, curves, style, label, colour):
+    """The mean of ``curves``, one for each seed, and the range that they span."""
+    curves = np.asarray(curves)
+    axes.plot(places, curves.mean(0), style, color=colour, label=label)
+    axes.fill_between(places, curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
+
+
 def _curves(axes, runs, key, style, label, colour):
-    """The mean of a log's ``key`` over seeds, and the range that they span."""
-    curves = np.array([[100 * entry[key] for entry in run.history] for run in runs])
-    epochs = range(1, curves.shape[1] + 1)
-    axes.plot(epochs, curves.mean(0), style, color=colour, label=label)
-    axes.fill_between(epochs, curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
+    """A log's ``key`` over the epochs, in percent."""
+    curves = [[100 * entry[key] for entry in run.history] for run in runs]
+    band(axes, range(1, len(curves[0]) + 1), curves, style, label, colour)
 
 
 def training(runs, test, path):

@@ -8,7 +8,7 @@ from sw.experiments.variants import VARIANTS
 from sw.train import describe, kept_arguments, parse, same_arguments, train
 from sw.training import TrainingError
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "run", "run_all"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,11 @@ def run(variant, seed, folder, options):
         train(parse(["--resume", f"{checkpoint}"]))
         info = load_checkpoint(checkpoint)[2]
     return Run(checkpoint, tuple(info["history"]), info["args"], info.get("machine", {}))
+
+
+def run_all(variants, seeds, folder, options):
+    """Lists of Run by variant, one for each of the first ``seeds`` seeds."""
+    return {
+        variant: [run(variant, seed, folder, options) for seed in range(seeds)]
+        for variant in variants
+    }

@@ -11,9 +11,9 @@ from itertools import product
 from matplotlib.figure import Figure
 
 from sw.experiments.command import execute, make_parser
-from sw.experiments.figures import save
+from sw.experiments.figures import band, save
 from sw.experiments.report import make_report
-from sw.experiments.runs import run
+from sw.experiments.runs import run_all
 from sw.experiments.tables import markdown, spread
 from sw.experiments.variants import VARIANTS
 from sw.files import replace_file
@@ -88,9 +88,7 @@ def draw(report, path):
         for variant in COMPARED:
             errors = [[100 - right for right in _percent(one, variant)] for one in settings]
             name, colour = VARIANTS[variant].name, VARIANTS[variant].colour
-            axes.plot(rates, list(map(statistics.mean, errors)), "o-", color=colour, label=name)
-            low, high = list(map(min, errors)), list(map(max, errors))
-            axes.fill_between(rates, low, high, color=colour, alpha=0.15, lw=0)
+            band(axes, rates, list(zip(*errors, strict=True)), "o-", name, colour)
         axes.set(title="" if T is None else f"T={T}", xlabel="learning rate", xscale="log",
                  ylabel="test error, %", yscale="log")
         axes.grid(alpha=0.3, which="both")
@@ -104,10 +102,7 @@ def _work(args, options, command):
         setting = {"lr": lr} if T is None else {"T": T, "lr": lr}
         folder = args.folder / "-".join(f"{name}{value:g}" for name, value in setting.items())
         words = [*options, *(f"--{name}={value}" for name, value in setting.items())]
-        settings.append((setting, {
-            variant: [run(variant, seed, folder, words) for seed in range(args.seeds)]
-            for variant in COMPARED
-        }))
+        settings.append((setting, run_all(COMPARED, args.seeds, folder, words)))
     report = make_sweep(settings, command)
     draw(report, args.folder / "sweep.png")
     replace_file(args.folder / "sweep.md", f"# Sweep\n\n![sweep](sweep.png)\n\n{table(report)}")
