@@ -45,13 +45,18 @@ class Weights:
 class Neuron:
     """Leaky integrate-and-fire with hard reset to 0: U[t] = leak * V[t-1] + gain * current.
 
-    It spikes where U >= threshold, a number for all, or an array that broadcasts to its map.
+    It spikes where U >= threshold > 0, a number for all, or an array that broadcasts to its map.
     """
 
     name: str
     leak: float
     gain: float
     threshold: np.ndarray
+
+    def __post_init__(self):
+        # Or dividing by it would turn the comparison round.
+        if not np.all((self.threshold > 0) & np.isfinite(self.threshold)):
+            raise ExchangeError(f"{self.name}: thresholds must be positive")
 
 
 @dataclass(frozen=True)

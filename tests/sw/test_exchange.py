@@ -195,6 +195,7 @@ def test_a_reset_of_another_kind_would_give_something_else(frames):
     (nn.Sequential(nn.Conv2d(3, 8, 3), leaky(), nn.Linear(288, 10)), "is for 3 channels, gets 1"),
     (nn.Sequential(nn.Conv2d(1, 8, 3, stride=3), leaky(), nn.Linear(32, 10)), "stride must be"),
     (nn.Sequential(nn.Conv2d(1, 8, 3), leaky(beta=0.3), nn.Linear(288, 10)), "tau"),
+    (nn.Sequential(nn.Conv2d(1, 8, 3), leaky(threshold=-0.5)), "1: thresholds must be positive"),
     (nn.Sequential(nn.Conv2d(1, 8, 3), leaky(), nn.MaxPool2d(3)), "pooling must be of 2 x 2"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_what_does_not_map_is_refused(net, message):
