@@ -8,7 +8,7 @@ import torch
 
 from sw.data import Views
 from sw.experiments.runs import Run
-from sw.model import SpikingNetwork
+from sw.model import CodedLayer, SpikingNetwork
 from sw.optimise import make_optimizer
 from sw.recipe import Recipe
 from sw.train import REMEMBERED, describe
@@ -28,18 +28,23 @@ UPDATES, BATCH = 3, 16
 def fingerprint(args):
     """Loss and gradients of three updates on noise: what a change of the trainer would change.
 
-    args: of a run. A dict of lists of numbers, the same on any machine but for rounding.
+    args: of a run. A dict of lists of numbers. In float64: where sums are rounded otherwise, as on
+    another machine, a current near the threshold would in float32 make other spikes.
     """
     # Of runs that are older than an option.
     network = describe(Namespace(**dict.fromkeys(REMEMBERED) | args))
-    recipe = Recipe(**{name: args[name] for name in Recipe().to_dict()}).replace(batch=BATCH)
+    recipe = Recipe(**{name: args[name] for name in Recipe().to_dict()})
+    recipe = recipe.replace(batch=BATCH, precision="fp32")
     draws, samples = torch.Generator().manual_seed(0), UPDATES * BATCH
     frames = torch.randint(
         0, 256, (samples, *network.frame_shape), dtype=torch.uint8, generator=draws
     )
     labels = torch.randint(0, network.layers[-1].channels, (samples,), generator=draws)
     torch.manual_seed(0)
-    model = SpikingNetwork(network)
+    model = SpikingNetwork(network).double()
+    for layer in model.layers:
+        if isinstance(layer, CodedLayer):
+            layer.register_forward_hook(lambda layer, frames, spikes: spikes.double())
     optimizer, views = make_optimizer(model, recipe), Views(frames, labels, recipe, 0)
     entry = train_epoch(model, model, optimizer, views, recipe, 0)
     deviations = [variance**0.5 for variance in entry["gradient_variance"]]
