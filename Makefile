@@ -12,7 +12,7 @@ ENV := $(VENV)/installed
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint train export sim verilog bitstream flash bench demo clean
+.PHONY: help env test lint train export sim emulate verilog bitstream flash bench demo clean
 
 help:
 	@echo 'Binary-weight spiking neural networks, from PyTorch to FPGAs.'
@@ -21,6 +21,8 @@ help:
 	@echo '  make sim                 run the accelerator in simulation against the golden model'
 	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus] [BOARD=...]'
 	@echo '       [ARGS=--netlist: the gates that synthesis makes for the icebreaker]'
+	@echo '  make emulate             the accelerator without a board, for python -m sw.host'
+	@echo '                           [BOARD=...]'
 	@echo '  make bitstream           place and route for a board; writes build/<board>/'
 	@echo '       [BOARD=icebreaker|icebreaker-t1|ulx3s-85f|ulx3s-85f-wide|'
 	@echo '        ulx3s-85f-residual]'
@@ -72,6 +74,9 @@ export: $(ENV)
 
 sim: $(ENV)
 	$(RUN) -m sim.run --model $(MODEL) --images $(N) --sim $(SIM) --engine $(BOARD) $(ARGS)
+
+emulate: $(ENV)
+	$(RUN) -m sim.emulate --engine $(BOARD) $(ARGS)
 
 verilog: $(ENV)
 	@mkdir -p build

@@ -18,6 +18,9 @@ COLUMNS = (
     "board", "network", "MACs/cycle", "LUT4", "for each MAC/cycle", "logic in use", "block RAM",
     "DSP", "fmax", "clock", "cycles a frame", "array in use", "frames/s",
 )
+LINE_COLUMNS = (
+    "board", "network", "baud", "ms on the line", "ms computing", "frames/s end to end", "limit",
+)
 SEED_COLUMNS = ("board", "clock", "seeds", "lowest fmax", "median", "highest")
 
 
@@ -56,6 +59,14 @@ def _row(report):
     )
 
 
+def _line_row(report):
+    line, run = report["line_ms_per_frame"], 1e3 / report["frames_per_s"]
+    return (
+        report["board"], report["model"], f"{report['baud']:,}", f"{line:.2f}", f"{run:.2f}",
+        f"{report['frames_per_s_over_line']:,.0f}", "line" if line > run else "computation",
+    )
+
+
 def _layer_row(layers):
     """Of one layer, from the reports of several boards: its cycles and utilisation on each."""
     cells = [layers[0]["name"], f"{layers[0]['macs']:,}"]
@@ -66,8 +77,9 @@ def _layer_row(layers):
 
 
 def render(text, reports):
-    """README with the table as it should be."""
-    return replace_table(text, COLUMNS, map(_row, reports))
+    """README with the tables of builds as they should be."""
+    text = replace_table(text, COLUMNS, map(_row, reports))
+    return replace_table(text, LINE_COLUMNS, map(_line_row, reports))
 
 
 def _seed_row(report):

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostWrite
 from hw.core import Core
 from hw.memory import HostMemory
-from hw.port import Port
+from hw.port import Check, Port
 from hw.spikes import SpikeMemory
 from sw.program import Region
 from sw.protocol import Flags
@@ -24,13 +24,18 @@ __all__ = ["Accelerator"]
 
 
 class Accelerator(wiring.Component):
-    """A complete engine. Commands come in on ``rx``, replies leave on ``tx`` (``sw.protocol``)."""
+    """A complete engine. Commands come in on ``rx``, replies leave on ``tx`` (``sw.protocol``).
 
-    def __init__(self, engine):
-        self.engine = engine
+    checked : whether it has the member ``check``, for a line that may err; else all that comes in
+        on ``rx`` is taken for intact.
+    """
+
+    def __init__(self, engine, checked=False):
+        self.engine, self.checked = engine, checked
         super().__init__({
             "rx": In(stream.Signature(8)),
             "tx": Out(stream.Signature(8)),
+            **({"check": In(Check)} if checked else {}),
         })
 
     def elaborate(self, platform):
@@ -42,6 +47,10 @@ class Accelerator(wiring.Component):
         m.submodules.core = core = Core(engine, array=True, mac=engine.stem is None)
         wiring.connect(m, wiring.flipped(self.rx), port.rx)
         wiring.connect(m, wiring.flipped(self.tx), port.tx)
+        if self.checked:
+            wiring.connect(m, wiring.flipped(self.check), port.check)
+        else:
+            m.d.comb += port.check.intact.eq(1)
         wiring.connect(m, port.read, spikes.host_read)
         m.d.comb += [
             core.start.eq(port.start & (port.count != 0)),

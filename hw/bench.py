@@ -39,7 +39,7 @@ def bench(name, results=RESULTS, out=Path("build"), seed=None):
             command = f"python -m hw.bench {name} --seed {seed}"
             built = build(board, model, seed=seed, out=out, command=command)
         clock_hz = round(built["clock_mhz"] * 1e6)
-        reports.append({**built, **network_report(model, board.engine, clock_hz)})
+        reports.append({**built, **network_report(model, board.engine, clock_hz, built["baud"])})
         replace_file(results / f"{name}-{network}.json", json.dumps(reports[-1], indent=2) + "\n")
     return reports
 

@@ -1,5 +1,6 @@
 """The boards a bitstream is built for, and what surrounds the accelerator on them."""
 
+import contextlib
 from dataclasses import dataclass, replace
 
 from amaranth.hdl import ClockDomain, Elaboratable, Module
@@ -9,8 +10,10 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from hw.clock import ClockGenerator, Ecp5Pll, Ice40Pll
 from hw.device import Device
-from hw.uart import divisor_for
+from hw.link import quiet_bits
+from hw.uart import BaudError, divisor_for
 from sw.engine import ENGINES
+from sw.framing import BAUDS
 
 __all__ = ["BOARDS", "Board", "Top"]
 
@@ -35,10 +38,10 @@ class Board:
 
     platform: of amaranth-boards; its ``uart`` resource is the USB bridge. family: of nextpnr.
     clock: name of the crystal's resource, of crystal_hz. clock_hz: of the design, and seed: of
-    placement, unless the user asks for others. baud: exact on the bridge, and with clock_hz within
-    what the UART bears. script: of Yosys, before synthesis. synth_opts, nextpnr_opts: measured best
-    for the popcount array. cells: report key -> nextpnr's name of the cells it counts. bitstream:
-    suffix. loader: openFPGALoader's name of the board.
+    placement, unless the user asks for others. bauds: what the bridge does, the fastest first.
+    script: of Yosys, before synthesis. synth_opts, nextpnr_opts: measured best for the popcount
+    array. cells: report key -> nextpnr's name of the cells it counts. bitstream: suffix. loader:
+    openFPGALoader's name of the board.
     """
 
     name: str
@@ -53,7 +56,7 @@ class Board:
     cells: dict
     bitstream: str
     loader: str
-    baud: int = 1_000_000
+    bauds: tuple = BAUDS
     seed: int = 1
     script: str = IGNORE_COLLISIONS
 
@@ -61,11 +64,22 @@ class Board:
     def engine(self):
         return ENGINES[self.name]
 
+    def baud(self, frequency_hz):
+        """The fastest of the bridge that ``frequency_hz`` divides to. Raises BaudError."""
+        for baud in self.bauds:
+            with contextlib.suppress(BaudError):
+                divisor_for(frequency_hz, baud)
+                return baud
+        raise BaudError(
+            f"{float(frequency_hz) / 1e6:g} MHz cannot be divided to any baud rate of the bridge:"
+            f" {', '.join(map(str, self.bauds))}"
+        )
+
     def clock_generator(self, clock_hz):
         """ClockGenerator of about ``clock_hz``. Raises ClockError, or BaudError."""
         pll = None if clock_hz == self.crystal_hz else self.pll.search(self.crystal_hz, clock_hz)
         frequency = clock_hz if pll is None else pll.frequency_hz
-        divisor_for(frequency, self.baud)
+        self.baud(frequency)
         return ClockGenerator(self.clock, pll, frequency)
 
 
@@ -77,8 +91,9 @@ class Top(Elaboratable):
 
     def __init__(self, board, clock_generator):
         self.clock_generator = clock_generator
-        divisor = divisor_for(clock_generator.frequency_hz, board.baud)
-        self.device = Device(board.engine, divisor)
+        frequency = clock_generator.frequency_hz
+        divisor = divisor_for(frequency, board.baud(frequency))
+        self.device = Device(board.engine, divisor, quiet_bits(frequency))
 
     def elaborate(self, platform):
         m = Module()

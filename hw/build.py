@@ -121,7 +121,7 @@ def build(board, image, *, clock_hz=None, seed=None, out=Path("build"), command=
             "bitstream": f"top{board.bitstream}",
             "clock_mhz": float(frequency) / 1e6,
             **reached,
-            **network_report(image, engine, frequency),
+            **network_report(image, engine, frequency, board.baud(frequency)),
             "engine": engine.to_dict(),
             "tools": tool_report(board.family),
             "seed": seed,

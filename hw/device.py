@@ -1,24 +1,53 @@
-"""The accelerator behind a UART: all of a bitstream but its clock and its pins."""
+"""The accelerator behind a serial line: all of a bitstream but its clock and its pins."""
 
 from amaranth.hdl import Module, ResetInserter, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.accelerator import Accelerator
+from hw.link import Link
 from hw.uart import UART
 
-__all__ = ["Device"]
+__all__ = ["Device", "Endpoint"]
 
 
-class Device(wiring.Component):
-    """An accelerator whose byte port is a serial line.
-
-    A break on the line ends whatever the accelerator does and has it wait for a command. All
-    memories keep their contents: a loaded network stays loaded.
+class Endpoint(wiring.Component):
+    """An accelerator that takes its commands in frames (``sw.framing``).
 
     Parameters
     ----------
-    engine : what to build. divisor : clock cycles per bit of the line.
+    engine : what to build. quiet_bits : see Link.
+
+    Members
+    -------
+    rx, tx : bytes of the line.
+    """
+
+    def __init__(self, engine, quiet_bits):
+        self.engine, self.quiet_bits = engine, quiet_bits
+        super().__init__({"rx": In(stream.Signature(8)), "tx": Out(stream.Signature(8))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.link = link = Link(self.quiet_bits)
+        m.submodules.accelerator = accelerator = Accelerator(self.engine, checked=True)
+        connect(m, flipped(self.rx), link.rx)
+        connect(m, link.tx, flipped(self.tx))
+        connect(m, link.command, accelerator.rx)
+        connect(m, accelerator.tx, link.reply)
+        connect(m, link.check, accelerator.check)
+        return m
+
+
+class Device(wiring.Component):
+    """An accelerator on a serial line.
+
+    A break on the line ends whatever the accelerator does and has it wait for a frame. All memories
+    keep their contents: a loaded network stays loaded.
+
+    Parameters
+    ----------
+    engine : what to build. divisor : clock cycles per bit of the line. quiet_bits : see Link.
 
     Members
     -------
@@ -26,20 +55,20 @@ class Device(wiring.Component):
     lost : a byte got lost since the last break.
     """
 
-    def __init__(self, engine, divisor):
-        self.engine, self.divisor = engine, divisor
+    def __init__(self, engine, divisor, quiet_bits):
+        self.engine, self.divisor, self.quiet_bits = engine, divisor, quiet_bits
         super().__init__({"rx_line": In(1, init=1), "tx_line": Out(1, init=1), "lost": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.uart = uart = UART(self.divisor)
-        accelerator = Accelerator(self.engine)
+        endpoint = Endpoint(self.engine, self.quiet_bits)
         # A register of its own: this goes to every corner of the accelerator.
         reset = Signal()
         m.d.sync += reset.eq(uart.broken)
-        m.submodules.accelerator = ResetInserter(reset)(accelerator)
-        connect(m, uart.rx, accelerator.rx)
-        connect(m, accelerator.tx, uart.tx)
+        m.submodules.endpoint = ResetInserter(reset)(endpoint)
+        connect(m, uart.rx, endpoint.rx)
+        connect(m, endpoint.tx, uart.tx)
         m.d.comb += [uart.rx_line.eq(self.rx_line), self.tx_line.eq(uart.tx_line)]
         with m.If(uart.broken):
             m.d.sync += self.lost.eq(0)

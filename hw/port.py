@@ -6,9 +6,23 @@ from amaranth.lib.wiring import In, Out
 
 from hw.bus import ADDRESS_BITS, HostRead, HostWrite
 from sw.program import Region, region_words
-from sw.protocol import Flags, Opcode, Status, encode_info
+from sw.protocol import COMMAND_BYTES, Flags, Opcode, Status, encode_info
 
-__all__ = ["Port"]
+__all__ = ["Check", "Port"]
+
+#: What a checker of the bytes tells the port that carries them out (``hw.link``).
+#: awaits: the port has all bytes of a command, or all data of a write, and goes on when they are
+#: ``intact``. drop: forget what has come of a command. disorder: the command is out of order.
+#: again: it is the last one, which was carried out, so nothing runs a second time. idle: no command
+#: is being carried out.
+Check = wiring.Signature({
+    "awaits": In(1),
+    "idle": In(1),
+    "intact": Out(1),
+    "disorder": Out(1),
+    "again": Out(1),
+    "drop": Out(1),
+})
 
 
 class Port(wiring.Component):
@@ -17,6 +31,7 @@ class Port(wiring.Component):
     Members
     -------
     rx, tx : command and reply bytes.
+    check : whether those of ``rx`` are intact.
     write, read : the memories.
     start, first, count, flags, busy : the sequencers. The cycles of a run are those of ``busy``.
     """
@@ -26,6 +41,7 @@ class Port(wiring.Component):
         super().__init__({
             "rx": In(stream.Signature(8)),
             "tx": Out(stream.Signature(8)),
+            "check": In(Check),
             "write": Out(HostWrite),
             "read": Out(HostRead),
             "start": Out(1),
@@ -37,19 +53,19 @@ class Port(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        engine = self.engine
+        engine, check = self.engine, self.check
         rx, tx = self.rx, self.tx
 
-        opcode = Signal(Opcode)
-        wanted = Signal(3)
-        # Arguments shift in from the top, so the last one ends at the top whatever their number.
-        region, address, words = Signal(8), Signal(ADDRESS_BITS), Signal(24)
-        arguments = Cat(region, address, words)
+        # A command shifts in from the top.
+        opcode, flags, region = Signal(4), Signal(4), Signal(8)
+        address, words, count = Signal(ADDRESS_BITS), Signal(16), Signal(8)
+        command = Cat(opcode, flags, region, address, words, count)
+        place = Signal(range(COMMAND_BYTES))
         status = Signal(Status)
         low, high_byte = Signal(8), Signal()
         in_range = Signal()
         index = Signal(8)
-        cycles = Signal(32)
+        cycles, ran = Signal(32), Signal()
 
         info = Array(encode_info(engine))
         sizes = region_words(engine)
@@ -62,17 +78,17 @@ class Port(wiring.Component):
         legal = Signal()
         if engine.stem:
             stem = (self.flags & Flags.STEM).any()
-            m.d.comb += legal.eq(((self.count != 0) | stem) & ~words[16 + len(self.flags) :].any())
+            m.d.comb += legal.eq(((count != 0) | stem) & ~flags[len(self.flags) :].any())
         else:
-            m.d.comb += legal.eq((self.count != 0) & ~words[16:].any())
+            m.d.comb += legal.eq((count != 0) & (flags == 0))
         m.d.comb += [
             self.write.region.eq(region),
             self.write.address.eq(address),
             self.write.data.eq(Cat(low, rx.payload)),
             self.read.address.eq(address),
-            self.first.eq(words[0:8]),
-            self.count.eq(words[8:16]),
-            self.flags.eq(words[16:24]),
+            self.first.eq(region),
+            self.count.eq(count),
+            self.flags.eq(flags),
         ]
 
         with m.If(region[4:] == 0):
@@ -85,47 +101,46 @@ class Port(wiring.Component):
             with m.If(tx.ready):
                 m.next = following
 
-        with m.FSM():
+        with m.FSM() as fsm:
+            m.d.comb += [
+                check.awaits.eq(fsm.ongoing("Check") | fsm.ongoing("Written")),
+                check.idle.eq(fsm.ongoing("Command")),
+            ]
             with m.State("Command"):
                 m.d.comb += rx.ready.eq(1)
-                m.d.sync += [index.eq(0), high_byte.eq(0), status.eq(Status.OK)]
                 with m.If(rx.valid):
-                    m.d.sync += opcode.eq(rx.payload)
-                    with m.Switch(rx.payload):
+                    m.d.sync += [command.eq(Cat(command[8:], rx.payload)), place.eq(place + 1)]
+                    with m.If(place == COMMAND_BYTES - 1):
+                        m.next = "Check"
+                with m.If(check.drop):
+                    m.d.sync += place.eq(0)
+
+            with m.State("Check"):
+                m.d.sync += [index.eq(0), high_byte.eq(0), status.eq(Status.OK)]
+                with m.If(check.drop):
+                    m.next = "Command"
+                with m.Elif(check.disorder):
+                    m.d.sync += status.eq(Status.ORDER)
+                    m.next = "Status"
+                with m.Elif(check.intact):
+                    with m.Switch(opcode):
                         with m.Case(Opcode.INFO):
                             m.next = "Status"
                         with m.Case(Opcode.WRITE):
-                            m.d.sync += wanted.eq(7)
-                            m.next = "Arguments"
-                        with m.Case(Opcode.READ):
-                            m.d.sync += wanted.eq(6)
-                            m.next = "Arguments"
-                        with m.Case(Opcode.RUN):
-                            m.d.sync += wanted.eq(3)
-                            m.next = "Arguments"
+                            m.next = "Write"
+                        with m.Case(Opcode.READ, Opcode.RUN):
+                            m.d.sync += ran.eq(check.again)
+                            m.next = "Reach"
                         with m.Default():
                             m.d.sync += status.eq(Status.UNKNOWN)
                             m.next = "Status"
 
-            with m.State("Arguments"):
-                m.d.comb += rx.ready.eq(1)
-                with m.If(rx.valid):
-                    m.d.sync += [
-                        arguments.eq(Cat(arguments[8:], rx.payload)), wanted.eq(wanted - 1),
-                    ]
-                    with m.If(wanted == 1):
-                        with m.Switch(opcode):
-                            with m.Case(Opcode.RUN):
-                                m.next = "Start"
-                            with m.Case(Opcode.READ):
-                                m.next = "Check read"
-                            with m.Default():
-                                m.next = "Write"
-
             with m.State("Write"):
                 # A word is written as its high byte arrives.
-                with m.If(words == 0):
-                    m.next = "Status"
+                with m.If(check.drop):
+                    m.next = "Command"
+                with m.Elif(words == 0):
+                    m.next = "Written"
                 with m.Else():
                     m.d.comb += rx.ready.eq(1)
                     with m.If(rx.valid):
@@ -137,11 +152,20 @@ class Port(wiring.Component):
                             with m.If(~in_range):
                                 m.d.sync += status.eq(Status.RANGE)
 
-            with m.State("Check read"):
+            with m.State("Written"):
+                with m.If(check.drop):
+                    m.next = "Command"
+                with m.Elif(check.intact):
+                    m.next = "Status"
+
+            with m.State("Reach"):
+                # Of what is to be read, which of a run is its result.
                 beyond = address[end:].any() | words[end:].any()
-                with m.If(beyond | (address[:end] + words[:end] > sizes[Region.SPIKES])):
-                    m.d.sync += [status.eq(Status.RANGE), words.eq(0)]
                 m.next = "Status"
+                with m.If(beyond | (address[:end] + words[:end] > sizes[Region.SPIKES])):
+                    m.d.sync += status.eq(Status.RANGE)
+                with m.Elif((opcode == Opcode.RUN) & ~ran):
+                    m.next = "Start"
 
             with m.State("Start"):
                 with m.If((self.first + self.count > engine.layer_depth) | ~legal):
@@ -170,13 +194,11 @@ class Port(wiring.Component):
                         m.d.sync += index.eq(index + 1)
                         with m.If(index == len(encode_info(engine)) - 1):
                             m.next = "Command"
-                with m.Elif(opcode == Opcode.RUN):
-                    send(cycles[:8], "Data")
+                with m.Elif((opcode == Opcode.RUN) & (index != 4)):
+                    send(cycles.word_select(index[:2], 8), "Data")
                     with m.If(tx.ready):
-                        m.d.sync += [index.eq(index + 1), cycles.eq(cycles >> 8)]
-                        with m.If(index == 3):
-                            m.next = "Command"
-                with m.Elif((opcode == Opcode.READ) & (words != 0)):
+                        m.d.sync += index.eq(index + 1)
+                with m.Elif(words != 0):
                     m.next = "Read"
                 with m.Else():
                     m.next = "Command"

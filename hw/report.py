@@ -4,7 +4,9 @@ import re
 from importlib.metadata import version
 
 from hw.tools import BuildError
+from hw.uart import FRAME_BITS
 from sw.cycles import cycles_per_frame, layer_cycles
+from sw.framing import bytes_both_ways
 from sw.program import compile_program
 
 __all__ = ["check_resources", "check_timing", "network_report", "resource_report", "tool_report"]
@@ -77,14 +79,28 @@ def resource_report(board, report, log):
     return {**counts, "occupancy": occupancy}
 
 
-def network_report(image, engine, clock_hz):
-    """Speed of a network on an engine: computation alone, without the way of a frame to it.
+def _serial_report(program, run_seconds, baud):
+    """A frame's way over the serial line and back, and what both make of the speed.
+
+    The host and its USB bridge are taken to lose no time.
+    """
+    line_seconds = bytes_both_ways(program.frame_commands()) * FRAME_BITS / baud
+    return {
+        "baud": baud,
+        "line_ms_per_frame": round(1e3 * line_seconds, 4),
+        "frames_per_s_over_line": round(1 / (run_seconds + line_seconds), 3),
+    }
+
+
+def network_report(image, engine, clock_hz, baud):
+    """Speed of a network on an engine: of the computation, and over the serial line.
 
     Utilisation is of the array: a stem on a core of its own does not count.
     """
     network = image.network
     exact = image.gain_mode == "exact"
-    ahead = compile_program(image, engine).ahead
+    program = compile_program(image, engine)
+    ahead = program.ahead
     cycles = cycles_per_frame(network, engine, exact, ahead)
     lanes = engine.macs_per_cycle
     layers = []
@@ -107,6 +123,7 @@ def network_report(image, engine, clock_hz):
         "cycles_per_frame": cycles,
         "frames_per_s": round(float(clock_hz) / cycles, 3),
         "frames_per_s_times_T": round(float(clock_hz) / cycles * network.T, 3),
+        **_serial_report(program, cycles / float(clock_hz), baud),
         "macs_per_frame": network.macs_per_frame(),
         "utilisation": round(useful / (lanes * cycles), 4),
         "stem_works_ahead": ahead,

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-__all__ = ["UART", "BaudError", "Receiver", "Transmitter", "divisor_for"]
+__all__ = ["FRAME_BITS", "UART", "BaudError", "Receiver", "Transmitter", "divisor_for"]
 
 #: Start bit, eight data bits, stop bit.
 FRAME_BITS = 10

@@ -8,18 +8,29 @@ from pathlib import Path
 from amaranth.back import verilog
 
 from hw.accelerator import Accelerator
+from hw.device import Endpoint
 from sw.engine import ENGINES
 from sw.files import replace_file
 
-__all__ = ["accelerator_verilog", "main"]
+__all__ = ["accelerator_verilog", "endpoint_verilog", "main"]
+
+
+def _verilog(component):
+    return verilog.convert(
+        component, name="accelerator", emit_src=False, strip_internal_attrs=True
+    )
 
 
 @cache
 def accelerator_verilog(engine):
     """Verilog of ``Accelerator(engine)``, module ``accelerator``; the same text for every run."""
-    return verilog.convert(
-        Accelerator(engine), name="accelerator", emit_src=False, strip_internal_attrs=True
-    )
+    return _verilog(Accelerator(engine))
+
+
+@cache
+def endpoint_verilog(engine, quiet_bits):
+    """The same of ``Endpoint(engine, quiet_bits)``: commands come in frames."""
+    return _verilog(Endpoint(engine, quiet_bits))
 
 
 def main(argv=None):

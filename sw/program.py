@@ -6,6 +6,7 @@ What does not fit is refused here, before anything reaches a device. All words a
 host writes them; wider memory words are sent low part first.
 """
 
+import zlib
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -28,7 +29,7 @@ from sw.packing import (
     to_words,
 )
 from sw.positions import Axis
-from sw.protocol import Flags, encode_run
+from sw.protocol import BLOCK_WORDS, Flags, encode_run, encode_writes
 from sw.record import MAP_LIMIT, Kind, field_words, fields, record_stride
 from sw.stream import check_stream, projection_fields, stream_bases, stream_fields
 from sw.strips import strips
@@ -156,14 +157,39 @@ class Program:
         return encode_run(records.index(index), records.count(index), Flags(side))
 
     def run_network(self, side=0):
-        """The command that runs all layers, or those after the stem where it works ahead.
+        """The command that runs all layers but a stem core's, and replies with the logits' words.
 
-        Then it also runs the stem on the next frame, for the other side.
+        Where the stem works ahead, it runs too, on the next frame and for the other side.
         """
         flags = Flags(side)
         if self.ahead:
             flags |= Flags.STEM | (0 if side else Flags.STEM_SIDE)
-        return encode_run(0, len(_records(self.network, self.engine)), flags)
+        return encode_run(
+            0, len(_records(self.network, self.engine)), flags,
+            *self.boundary_words(len(self.network.layers) - 1, side),
+        )
+
+    @property
+    def stamp(self):
+        """Two words that say what a device has loaded: the CRC-32 of all regions."""
+        octets = b"".join(
+            bytes([region]) + words.astype("<u2").tobytes()
+            for region, words in self.regions.items()
+        )
+        return np.frombuffer(zlib.crc32(octets).to_bytes(4, "little"), "<u2")
+
+    def frame_commands(self):
+        """The commands of a frame: its data, all zero, and the runs that take it to its logits.
+
+        Where the stem works ahead, the frame that is sent is the next one.
+        """
+        words = self.pack_frame(np.zeros(self.network.frame_shape, np.uint8))
+        stem_apart = self.has_stem_core and not self.ahead
+        return [
+            *encode_writes(self.frame_region, self.frame_address, words, BLOCK_WORDS),
+            *([self.run_layer(0)] if stem_apart else []),
+            self.run_network(),
+        ]
 
     def boundary_words(self, index, side=0):
         """16-bit address and number of words of layer ``index``'s output in SPIKES."""
@@ -243,20 +269,22 @@ def _allocate(network, engine):
     """First spike word of every layer's output, and whether a stem works ahead.
 
     Outputs lie at alternating ends. A stem works ahead if its next map fits beside all others.
-    Word 0 stays zero, for taps outside a map; on the other side that is the last word.
+    Word 0 stays zero, for taps outside a map; on the other side that is the last word. So does the
+    word of the stamp (``stamp_address``), which is word 1 on the other side.
     """
     sizes = _spike_words(network, engine)
     needs = [before + after for before, after in pairwise(sizes)]
-    worst, top = max(needs), engine.spike_depth - (engine.stem is not None)
-    if worst > top - 1:
+    bottom, top = (2, engine.spike_depth - 2) if engine.stem else (1, engine.spike_depth - 1)
+    worst, room = max(needs), top - bottom
+    if worst > room:
         raise EngineError(
             f"{network.name} does not fit: {network.layer_name(needs.index(worst) + 1)} needs"
-            f" {worst} spike words for its input and output, the engine has {top - 1}"
+            f" {worst} spike words for its input and output, the engine has {room}"
         )
-    ahead = _has_stem_core(network, engine) and worst + sizes[0] <= top - 1
+    ahead = _has_stem_core(network, engine) and worst + sizes[0] <= room
     if ahead:
         top -= sizes[0]
-    return [1 if index % 2 == 0 else top - size for index, size in enumerate(sizes)], ahead
+    return [bottom if index % 2 == 0 else top - size for index, size in enumerate(sizes)], ahead
 
 
 def _check_widths(image, engine):
@@ -405,6 +433,15 @@ def _record(layer, values, gains, core):
         total |= (value & ((1 << field.bits) - 1)) << (16 * field.word + field.shift)
     words = [total >> (16 * word) & 0xFFFF for word in range(field_words(core))]
     return np.concatenate([np.array(words, np.uint16), to_words(gains, 16)])
+
+
+def stamp_address(engine):
+    """16-bit address in SPIKES of the two words that say which network is loaded.
+
+    No map lies there, on either side. The word of the memory is the last, or with two sides, where
+    that is word 0 of the other, the one before.
+    """
+    return (engine.spike_depth - (2 if engine.stem else 1)) * engine.simd * engine.lanes // 16
 
 
 class _CoreImage:

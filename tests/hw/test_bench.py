@@ -18,7 +18,10 @@ def builds(monkeypatch):
     def build(board, model, *, seed, out, command):
         assert command.endswith(f"--seed {seed}")
         calls.append((board.name, model.network.name, command))
-        return {"board": board.name, "clock_mhz": 10.0, "lut4": 1, "model": "of the build"}
+        return {
+            "board": board.name, "clock_mhz": 10.0, "baud": 1_000_000, "lut4": 1,
+            "model": "of the build",
+        }
 
     monkeypatch.setattr(bench, "build", build)
     return calls
@@ -37,6 +40,15 @@ def test_a_board_is_built_once_for_all_its_networks(board, builds, tmp_path):
         assert report["cycles_per_frame"] == cycles
         assert report["frames_per_s"] == pytest.approx(1e7 / cycles, abs=1e-3)
         assert report["lut4"] == 1
+
+
+def test_the_line_by_hand(builds, tmp_path):
+    """A WRITE of 784 bytes, its reply, a RUN, and its reply with the logits of ten classes."""
+    octets = (13 + 784 + 4) + 6 + 13 + (1 + 1 + 4 + 10 * 8 + 4)
+    report = bench.bench("icebreaker", tmp_path)[0]
+    assert report["line_ms_per_frame"] == octets * 10 / 1e3
+    seconds = octets * 10 / 1e6 + report["cycles_per_frame"] / 1e7
+    assert report["frames_per_s_over_line"] == pytest.approx(1 / seconds, abs=1e-3)
 
 
 def test_a_board_has_a_seed_of_its_own(builds, tmp_path):

@@ -230,12 +230,10 @@ TWO = replace(
 )
 
 
-def run_commands(ports, engine, commands, replies, cycles):
-    """(data of the reply to each command, counts) of a whole accelerator.
-
-    replies: bytes of data after the status, for each command. cycles: of all runs.
-    """
+def run_commands(ports, engine, commands, cycles):
+    """(reply to each command, counts) of a whole accelerator. cycles: of all runs."""
     octets = b"".join(commands)
+    replies = [protocol.reply_bytes(command) for command in commands]
     watched = len(octets) + 2 * sum(replies) + 8 * len(commands) + cycles + 200
     dut, counts, reply = Accelerator(engine), Counter(), []
     simulate(
@@ -244,8 +242,8 @@ def run_commands(ports, engine, commands, replies, cycles):
     )
     answers, rest = [], bytes(reply)
     for size in replies:
-        answers.append(rest[: 1 + size])
-        rest = rest[1 + size :]
+        answers.append(rest[:size])
+        rest = rest[size:]
     assert not rest
     return answers, counts
 
@@ -256,32 +254,25 @@ def run_frames(ports, network=NETWORK, engine=ENGINE, count=1):
     frames = [program.pack_frame(frame) for frame in random_frames(network, count).numpy()]
     last = len(network.layers) - 1
     commands = [protocol.encode_write(r, 0, words) for r, words in program.regions.items()]
-    replies, cycles = [0] * len(commands), 0
-
-    def add(command, data=0):
-        commands.append(command)
-        replies.append(data)
-
+    add, cycles = commands.append, 0
     if program.ahead:
         add(protocol.encode_write(Region.FRAME, 0, frames[0]))
-        add(program.run_layer(0), 4)
+        add(program.run_layer(0))
         cycles += layer_cycles(network, 0, engine)
     places = []
     for number in range(count):
         side = number % 2 if program.ahead else 0
         # A stem core is a frame ahead of the other.
         frame = frames[(number + program.ahead) % count]
-        address, words = program.boundary_words(last, side)
         places.append((len(commands) + 1, side))
         add(protocol.encode_write(Region.FRAME, 0, frame))
-        add(program.run_network(side), 4)
-        add(protocol.encode_read(address, words), 2 * words)
+        add(program.run_network(side))
         cycles += cycles_per_frame(network, engine, ahead=program.ahead)
-    answers, counts = run_commands(ports, engine, commands, replies, cycles)
+    answers, counts = run_commands(ports, engine, commands, cycles)
+    runs = [(protocol.decode_run(answers[place]), side) for place, side in places]
     return (
-        [program.unpack_boundary(last, protocol.decode_words(answers[place + 1]), side).tolist()
-         for place, side in places],
-        [protocol.decode_cycles(answers[place]) for place, _ in places],
+        [program.unpack_boundary(last, words, side).tolist() for (_, words), side in runs],
+        [cycles for (cycles, _), _ in runs],
         counts,
     )
 
@@ -324,11 +315,10 @@ def test_a_stem_reads_no_spikes(ports):
     """Its elements are bytes of the frame: words of the same address may be written meanwhile."""
     program = compile_program(random_image(NETWORK), ENGINE)
     commands = [protocol.encode_write(r, 0, words) for r, words in program.regions.items()]
-    replies = [0] * len(commands) + [4]
     commands.append(program.run_layer(0))
     cycles = layer_cycles(NETWORK, 0, ENGINE)
-    answers, counts = run_commands(ports, ENGINE, commands, replies, cycles)
-    assert protocol.decode_cycles(answers[-1]) == cycles
+    answers, counts = run_commands(ports, ENGINE, commands, cycles)
+    assert protocol.decode_run(answers[-1])[0] == cycles
     # A pixel is two tiles; the host writes word 0.
     assert (counts[100, "write"], counts[100, "read"]) == (2 * 6 * 5 + 2, 0)
 

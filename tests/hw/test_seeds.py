@@ -18,7 +18,7 @@ from tests.hw.test_build import MODEL, Echo
 
 @pytest.fixture
 def results(monkeypatch, tmp_path):
-    monkeypatch.setattr(hw.device, "Accelerator", Echo)
+    monkeypatch.setattr(hw.device, "Endpoint", Echo)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "results" / "seeds"
 

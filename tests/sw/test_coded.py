@@ -240,7 +240,8 @@ def test_training_on_images_is_refused(tmp_path, capsys):
 def test_the_program_starts_behind_the_events(engine):
     program = compile_program(random_image(NETWORK), engine)
     assert program.run_layer(1) == encode_run(0, 1, 0)
-    assert program.run_network() == encode_run(0, 3, 0)
+    address, words = program.boundary_words(3)
+    assert program.run_network() == encode_run(0, 3, 0, address, words)
     assert not program.ahead
 
 

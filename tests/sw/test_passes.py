@@ -125,18 +125,18 @@ CONV_RECORD = dict(
     kind=1, leak_shift=1, pool=1, exact_gain=0, mean_next=0, stride=1, padding=1, kernel_last=2,
     step_mask=0b01, start=(1 << 32) + 1 - 5 - 1, row_jump=5 - 3 + 1, x_step=1, y_step=5,
     in_height=7, in_width=5, depth_last=0, tiles_last=1, channels=10,
-    out_height_last=2, out_width_last=1, out_base=256 - 3 * 6, weight_base=27, channel_base=8,
+    out_height_last=2, out_width_last=1, out_base=255 - 3 * 6, weight_base=27, channel_base=8,
     first_pass=1, in_plane=35, out_plane=6,
 )
 #: The next one lies where the stem's map was.
 NEXT_RECORD = CONV_RECORD | dict(
-    pool=0, padding=0, kernel_last=0, start=256 - 3 * 6, row_jump=2, y_step=2, in_height=3,
+    pool=0, padding=0, kernel_last=0, start=255 - 3 * 6, row_jump=2, y_step=2, in_height=3,
     in_width=2, channels=9, out_base=1, weight_base=27 + 18, channel_base=8 + 16, in_plane=6,
 )
 #: Its input is the map in each pass, of one pixel.
 READOUT_RECORD = dict.fromkeys(CONV_RECORD, 0) | dict(
     kind=2, leak_shift=1, stride=1, step_mask=0b01, start=1, in_height=3, in_width=1, depth_last=5,
-    tiles_last=5, channels=6, out_base=256 - 6, weight_base=27 + 18 + 2,
+    tiles_last=5, channels=6, out_base=255 - 6, weight_base=27 + 18 + 2,
     channel_base=8 + 16 + 16, first_pass=1, in_plane=6, out_plane=0,
 )
 #: Strips of 4 rows and two of a halo, then of 2. The frame's are 4 rows of 15 bytes apart.
@@ -147,13 +147,13 @@ STRIPS_RECORDS = [
         halo_above=1, halo_below=1,
     ),
     CONV_RECORD | dict(
-        step_mask=0b01_01, start=1 - 1, in_height=6, out_height_last=1, out_base=256 - 3 * 4,
+        step_mask=0b01_01, start=1 - 1, in_height=6, out_height_last=1, out_base=255 - 3 * 4,
         in_plane=30, out_plane=4,
         strip_jump=0, strip_words=4, strip_rows=4, full_strips=1, full_rows=1,
         halo_above=0, halo_below=0,
     ),
     NEXT_RECORD | dict(
-        step_mask=0b01_01, start=256 - 3 * 4, in_height=2, out_height_last=1, in_plane=4,
+        step_mask=0b01_01, start=255 - 3 * 4, in_height=2, out_height_last=1, in_plane=4,
         out_plane=4,
         strip_jump=0, strip_words=4, strip_rows=2, full_strips=1, full_rows=1,
         halo_above=0, halo_below=0,
@@ -243,17 +243,17 @@ def test_gains_in_order_by_hand():
 
 #: By engine and T: first spike words, and words, of every layer's output. Logits have no passes.
 BOUNDARIES = {
-    ("passes", 2): [(1, 35), (250, 6), (1, 6), (250, 6)],
-    ("passes", 5): [(1, 105), (238, 18), (1, 18), (250, 6)],
-    ("passes", 8): [(1, 140), (232, 24), (1, 24), (250, 6)],
+    ("passes", 2): [(1, 35), (249, 6), (1, 6), (249, 6)],
+    ("passes", 5): [(1, 105), (237, 18), (1, 18), (249, 6)],
+    ("passes", 8): [(1, 140), (231, 24), (1, 24), (249, 6)],
     # 6 rows of 5 are stored of a strip, then 2 of 2.
-    ("strips", 2): [(1, 30), (252, 4), (1, 4), (250, 6)],
-    ("strips", 5): [(1, 90), (244, 12), (1, 12), (250, 6)],
-    ("strips", 8): [(1, 120), (240, 16), (1, 16), (250, 6)],
-    # The last 105 words are the stem's, but for word 255; a word holds two logits.
-    ("cores", 5): [(1, 105), (132, 18), (1, 18), (147, 3)],
+    ("strips", 2): [(1, 30), (251, 4), (1, 4), (249, 6)],
+    ("strips", 5): [(1, 90), (243, 12), (1, 12), (249, 6)],
+    ("strips", 8): [(1, 120), (239, 16), (1, 16), (249, 6)],
+    # The last 105 words are the stem's, but for words 254 and 255; a word holds two logits.
+    ("cores", 5): [(2, 105), (131, 18), (2, 18), (146, 3)],
     # 140 words twice are too many: there it does not work ahead.
-    ("cores", 7): [(1, 140), (231, 24), (1, 24), (252, 3)],
+    ("cores", 7): [(2, 140), (230, 24), (2, 24), (251, 3)],
 }
 
 
@@ -268,11 +268,11 @@ def test_boundaries_have_a_plane_for_each_pass(name, T):
 
 
 def test_planes_leave_less_room_to_work_ahead():
-    """Both of the stem's maps and conv1's: 105 + 105 + 18 words, then 140 + 140 + 24, of 254."""
-    assert compiled(CORES, 5).run_network() == bytes.fromhex("04 00 03 06")
+    """Both of the stem's maps and conv1's: 105 + 105 + 18 words, then 140 + 140 + 24, of 252."""
+    assert compiled(CORES, 5).run_network()[0] == 0x64
     assert compiled(CORES, 6).ahead
     assert not compiled(CORES, 7).ahead
-    assert compiled(CORES, 7).run_network() == bytes.fromhex("04 00 03 00")
+    assert compiled(CORES, 7).run_network()[0] == 0x04
 
 
 @pytest.mark.parametrize("number, row, strip, step, real", [
@@ -378,14 +378,14 @@ def test_a_network_without_gains_runs_in_any_pass(T):
 @pytest.mark.parametrize("engine, words", [(PASSES, 35 + 6), (STRIPS, 30 + 4)],
                          ids=["passes", "strips"])
 def test_planes_take_room(engine, words):
-    """The stem's map and conv1's, in each pass; the first word is nobody's."""
+    """The stem's map and conv1's, in each pass; the first and the last word are nobody's."""
     for T, passes in ((2, 1), (3, 2), (8, 4)):
-        compiled(replace(engine, spike_depth=passes * words + 1), T)
+        compiled(replace(engine, spike_depth=passes * words + 2), T)
         message = (
             f"conv1 needs {passes * words} spike words for its input and output, the engine has"
             f" {passes * words - 1}"
         )
-        refused(message, replace(engine, spike_depth=passes * words), T)
+        refused(message, replace(engine, spike_depth=passes * words + 1), T)
 
 
 @pytest.mark.parametrize("gain", ["exact", "frozen"])

@@ -299,14 +299,14 @@ CONV_RECORD = dict(
     # From the first word of the halo, and a column to the left of that.
     step_mask=0b0111_0111, start=1 - 1, row_jump=5 - 3 + 1, x_step=1, y_step=5,
     in_height=6, in_width=5, depth_last=0, tiles_last=1, channels=10,
-    out_height_last=1, out_width_last=1, out_base=128 - 4, weight_base=27, channel_base=8,
+    out_height_last=1, out_width_last=1, out_base=127 - 4, weight_base=27, channel_base=8,
     strip_jump=0, strip_words=2 * 2, strip_rows=4,
     full_strips=1, full_rows=1, halo_above=0, halo_below=0,
 )
 #: Its input is both strips, one pixel high and wide each. Nothing is left to cut.
 READOUT_RECORD = dict.fromkeys(CONV_RECORD, 0) | dict(
     kind=2, leak_shift=1, stride=1, step_mask=0b0111_0111, start=1, in_height=2, in_width=1,
-    depth_last=2 * 2 - 1, tiles_last=5, channels=6, out_base=128 - 6, weight_base=27 + 18 + 2,
+    depth_last=2 * 2 - 1, tiles_last=5, channels=6, out_base=127 - 6, weight_base=27 + 18 + 2,
     channel_base=8 + 16 + 16,
 )
 #: Four strips, of 2 rows and of 1: three of the stem's are full, three of the convolution's.
@@ -316,7 +316,7 @@ FOUR_RECORDS = {
         full_strips=3, full_rows=1,
     ),
     1: CONV_RECORD | dict(
-        step_mask=0x7777, in_height=4, out_height_last=0, out_base=128 - 2, strip_words=2,
+        step_mask=0x7777, in_height=4, out_height_last=0, out_base=127 - 2, strip_words=2,
         strip_rows=2, full_strips=3, full_rows=0,
     ),
     3: READOUT_RECORD | dict(step_mask=0x7777, in_height=4, depth_last=1),
@@ -500,8 +500,8 @@ def needed():
         weight_depth=len(program.regions[Region.WEIGHTS]) // 2,
         channel_depth=len(program.regions[Region.CHANNELS]) // 2,
         mean_depth=len(program.regions[Region.MEANS]),
-        # conv1 reads a word a pixel and writes two; the first word is nobody's.
-        spike_depth=1 + 7 * 5 + 3 * 2 * 2,
+        # conv1 reads a word a pixel and writes two; first and last word are nobody's.
+        spike_depth=2 + 7 * 5 + 3 * 2 * 2,
         current_width=max(bound.current_bits for bound in bounds(random_image(NETWORK))),
     )
 
@@ -564,12 +564,12 @@ def test_steps_need_lanes_of_one_pixel(engine, steps):
 ], ids=["two", "four"])
 def test_halos_take_room(engine, words):
     """What the stem writes and conv1 reads, and what that writes."""
-    compile_program(image_of(engine), replace(engine, spike_depth=words + 1))
+    compile_program(image_of(engine), replace(engine, spike_depth=words + 2))
     message = (
         f"conv1 needs {words} spike words for its input and output, the engine has {words - 1}"
     )
     with pytest.raises(EngineError, match=message):
-        compile_program(image_of(engine), replace(engine, spike_depth=words))
+        compile_program(image_of(engine), replace(engine, spike_depth=words + 1))
 
 
 def test_strips_lower_than_a_halo_are_refused():

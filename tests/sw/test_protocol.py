@@ -8,7 +8,7 @@ import pytest
 from sw import protocol
 from sw.engine import ENGINES, Engine
 from sw.program import Region
-from sw.protocol import Flags, Opcode, ProtocolError, Status
+from sw.protocol import Flags, ProtocolError, Status
 
 PLAIN = Engine(
     pe=8, simd=16, lanes=4, units=2, weight_depth=0x0201, spike_depth=0x0400, frame_depth=0x0605,
@@ -51,7 +51,7 @@ def test_info_of_another_engine_differs():
 
 def test_info_written_out():
     shape = bytes.fromhex(
-        "03 08 10 04 02 0b 11 0a 01  01020000 00040000 05060000 08070000 0a090000"
+        "04 08 10 04 02 0b 11 0a 01  01020000 00040000 05060000 08070000 0a090000"
     )
     assert protocol.encode_info(PLAIN) == shape + bytes(14)
     # Beside ``deep``: the logarithm of the pixels, and above that of the passes.
@@ -77,7 +77,7 @@ def test_info_written_out():
 @pytest.mark.parametrize("length", [1, protocol.INFO_BYTES - 1, protocol.INFO_BYTES])
 def test_another_version_is_refused(length):
     data = bytes([protocol.VERSION - 1]) + protocol.encode_info(ENGINES["icebreaker"])[1:length]
-    with pytest.raises(ProtocolError, match="speaks protocol 2, this host 3"):
+    with pytest.raises(ProtocolError, match="speaks protocol 3, this host 4"):
         protocol.decode_info(bytes([Status.OK]) + data)
 
 
@@ -90,28 +90,65 @@ def test_a_short_info_is_refused(length):
 
 def test_commands_written_out():
     assert protocol.encode_write(Region.MEANS, 0x012345, [0xABCD, 0x0102]) == bytes.fromhex(
-        "02 03 452301 020000 cdab 0201"
+        "02 03 452301 0200 00 cdab 0201"
     )
-    assert protocol.encode_write(Region.SPIKES, 0, []) == bytes.fromhex("02 00 000000 000000")
-    assert protocol.encode_read(0x10, 0x20304) == bytes.fromhex("03 100000 040302")
+    assert protocol.encode_write(Region.SPIKES, 0, []) == bytes.fromhex("02 00 000000 0000 00")
+    assert protocol.encode_read(0x10, 0x0203) == bytes.fromhex("03 00 100000 0302 00")
     assert protocol.encode_write(Region.STEM_PROGRAM, 1, [2]) == bytes.fromhex(
-        "02 0d 010000 010000 0200"
+        "02 0d 010000 0100 00 0200"
     )
-    assert protocol.encode_run(2, 5) == bytes.fromhex("04 02 05 00")
-    assert protocol.encode_run(0, 0, Flags.STEM | Flags.STEM_SIDE) == bytes.fromhex("04 00 00 06")
-    assert protocol.encode_run(1, 3, Flags.SIDE | Flags.STEM) == bytes.fromhex("04 01 03 03")
-    assert bytes([Opcode.INFO]) == b"\x01"
+    assert protocol.encode_run(2, 5) == bytes.fromhex("04 02 000000 0000 05")
+    assert protocol.encode_run(0, 0, Flags.STEM | Flags.STEM_SIDE, 0x123456, 0x789) == (
+        bytes.fromhex("64 00 563412 8907 00")
+    )
+    assert protocol.encode_run(1, 3, Flags.SIDE | Flags.STEM) == bytes.fromhex(
+        "34 01 000000 0000 03"
+    )
+    assert bytes.fromhex("01 00 000000 0000 00") == protocol.INFO
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 10, 65535])
+def test_writes_of_a_size_are_the_whole(size):
+    words = np.arange(100, 110, dtype=np.uint16)
+    commands = list(protocol.encode_writes(Region.MEANS, 5, words, size))
+    assert [protocol.data_bytes(command) // 2 for command in commands[:-1]] == (
+        [size] * (len(commands) - 1)
+    )
+    assert [int.from_bytes(command[2:5], "little") for command in commands] == [
+        5 + size * number for number in range(len(commands))
+    ]
+    data = b"".join(command[protocol.COMMAND_BYTES :] for command in commands)
+    assert data == words.astype("<u2").tobytes()
+
+
+def test_replies_are_as_long_as_told():
+    told = {
+        protocol.INFO: protocol.INFO_BYTES, protocol.encode_write(0, 0, [1, 2]): 0,
+        protocol.encode_read(3, 300): 600, protocol.encode_run(0, 1): 4,
+        protocol.encode_run(0, 1, 7, 9, 20): 44,
+    }
+    assert {command: protocol.reply_bytes(command) - 1 for command in told} == told
+
+
+@pytest.mark.parametrize("encode", [
+    lambda: protocol.encode_read(0, 65536), lambda: protocol.encode_write(0, 0, range(65536)),
+    lambda: protocol.encode_run(0, 1, 16),
+])
+def test_what_a_command_has_no_room_for_is_refused(encode):
+    with pytest.raises(ProtocolError, match="at most"):
+        encode()
 
 
 def test_words_and_cycles_are_little_endian():
     words = np.array([0, 1, 0xFF00, 0xFFFF], np.uint16)
     assert protocol.decode_words(b"\0" + words.astype("<u2").tobytes()).tolist() == words.tolist()
     assert protocol.decode_words(b"\0").tolist() == []
-    assert protocol.decode_cycles(bytes.fromhex("00 40420f00")) == 1_000_000
+    cycles, read = protocol.decode_run(bytes.fromhex("00 40420f00 0100 00ff"))
+    assert (cycles, read.tolist()) == (1_000_000, [1, 0xFF00])
 
 
 @pytest.mark.parametrize("decode", [
-    protocol.decode_info, protocol.decode_words, protocol.decode_cycles, protocol.check_status,
+    protocol.decode_info, protocol.decode_words, protocol.decode_run, protocol.check_status,
 ])
 @pytest.mark.parametrize("reply, message", [
     (b"", "no reply from the device"), (bytes([Status.UNKNOWN]), "the device answered UNKNOWN"),

@@ -300,20 +300,19 @@ def fields_of(engine):
 def test_runs_of_a_layer_are_of_both_its_records():
     program = compile_program(random_image(PROJECTED, SEED), ROOMY)
     runs = [program.run_layer(index) for index in range(6)]
-    opcode = runs[0][0]
-    assert runs == [bytes([opcode, *rest, 0]) for rest in (
+    assert runs == [protocol.encode_run(*rest) for rest in (
         (0, 1), (1, 2), (3, 2), (5, 1), (6, 2), (8, 1)
     )]
-    assert program.run_network() == bytes([opcode, 0, 9, 0])
+    assert program.run_network() == protocol.encode_run(0, 9, 0, *program.boundary_words(5))
     # Pixels have no record.
     network = CODED.replace(layers=[
         Pixels(3), Conv(5), ResidualConv(9, projection=True), ResidualConv(9), Readout(3)
     ])
     program = compile_program(random_image(network, SEED), replace(ROOMY, stream_depth=480))
-    assert [program.run_layer(index)[1:3] for index in range(1, 5)] == [
-        bytes(rest) for rest in ((0, 1), (1, 2), (3, 1), (4, 1))
+    assert [program.run_layer(index) for index in range(1, 5)] == [
+        protocol.encode_run(*rest) for rest in ((0, 1), (1, 2), (3, 1), (4, 1))
     ]
-    assert program.run_network() == bytes([opcode, 0, 5, 0])
+    assert program.run_network() == protocol.encode_run(0, 5, 0, *program.boundary_words(4))
     with pytest.raises(EngineError, match="pixels0 is written by the host"):
         program.run_layer(0)
 
@@ -539,7 +538,7 @@ def test_a_small_resnet19_compiles():
     program = compile_program(random_image(network, SEED), engine)
     kinds = [record_of(program, index)[0]["kind"] for index in range(20)]
     assert [index for index, kind in enumerate(kinds) if kind == Kind.PROJECTION] == [7, 14]
-    assert program.run_layer(13)[1:3] == bytes([14, 2])
+    assert program.run_layer(13) == protocol.encode_run(14, 2)
     assert [record_of(program, index)[0]["tiles_last"] for index in (7, 14)] == [2, 3]
     assert [written.start for _, written in places(program)][6:9] == [0, 1024, 1024]
     assert [written.start for _, written in places(program)][13:16] == [1024, 0, 0]

@@ -149,12 +149,12 @@ def test_a_stem_works_ahead_beside_all_layers(side):
 
 LARGE = with_stem(replace(ALONE, weight_depth=8192, channel_depth=2048))
 #: Frame, layers before the readout, and the most classes that leave room for a stem's next map in
-#: the 126 words that are not reserved; a word holds two logits.
+#: the 124 words that are not reserved; a word holds two logits.
 ROOM = {
-    # The stem's 60 words twice, and 6 of logits.
-    "stem and readout": (Shape(1, 5, 12), [Stem(5)], 12, 13),
-    # The stem's 15, 75 of conv1 and 36 of logits.
-    "layers after it": (Shape(1, 3, 5), [Stem(5), Conv(80)], 72, 73),
+    # The stem's 60 words twice, and 4 of logits.
+    "stem and readout": (Shape(1, 5, 12), [Stem(5)], 8, 9),
+    # The stem's 15, 75 of conv1 and 34 of logits.
+    "layers after it": (Shape(1, 3, 5), [Stem(5), Conv(80)], 68, 69),
 }
 
 
@@ -172,34 +172,42 @@ def test_the_last_that_leaves_room_and_the_first_that_does_not(name):
         assert not compiled(replace(LARGE, stem=None), network).ahead
 
 
-@pytest.mark.parametrize("classes, fits", [(132, True), (133, False)])
+@pytest.mark.parametrize("classes, fits", [(128, True), (129, False)])
 def test_maps_that_fit_only_without_working_ahead(classes, fits):
-    """60 words of the stem and 66 of logits are all there are."""
+    """60 words of the stem and 64 of logits are all there are."""
     network = Network("tiny", Shape(1, 5, 12), [Stem(5), Readout(classes)], neuron="vanilla")
     if fits:
         assert not compiled(LARGE, network).ahead
         return
-    message = "readout1 needs 127 spike words for its input and output, the engine has 126"
+    message = "readout1 needs 125 spike words for its input and output, the engine has 124"
     with pytest.raises(EngineError, match=rf"^tiny does not fit: {message}$"):
         compiled(LARGE, network)
 
 
+def run(flags, first, count, program=None, side=0):
+    """The command by hand; of a whole ``program``, with the words of its logits."""
+    address, words = program.boundary_words(3, side) if program else (0, 0)
+    return bytes([4 | flags << 4, first]) + address.to_bytes(3, "little") + (
+        words.to_bytes(2, "little") + bytes([count])
+    )
+
+
 def test_commands_of_a_stem_that_works_ahead():
-    """First layer, layers, flags: side 1, stem 2, side of the stem 4."""
+    """Flags: side 1, stem 2, side of the stem 4."""
     program = compiled()
-    assert program.run_network() == program.run_network(0) == bytes.fromhex("04 00 03 06")
-    assert program.run_network(1) == bytes.fromhex("04 00 03 03")
-    assert program.run_layer(0) == bytes.fromhex("04 00 00 02")
-    assert program.run_layer(0, 1) == bytes.fromhex("04 00 00 06")
-    assert program.run_layer(1) == bytes.fromhex("04 00 01 00")
-    assert program.run_layer(3, 1) == bytes.fromhex("04 02 01 01")
+    assert program.run_network() == program.run_network(0) == run(6, 0, 3, program)
+    assert program.run_network(1) == run(3, 0, 3, program, 1) != run(3, 0, 3, program, 0)
+    assert program.run_layer(0) == run(2, 0, 0)
+    assert program.run_layer(0, 1) == run(6, 0, 0)
+    assert program.run_layer(1) == run(0, 0, 1)
+    assert program.run_layer(3, 1) == run(1, 2, 1)
 
 
 def test_commands_of_a_stem_that_waits_and_of_one_core():
     tight = compiled(with_stem(replace(ALONE, spike_depth=64)))
-    assert tight.run_network() == bytes.fromhex("04 00 03 00")
-    assert tight.run_layer(0) == bytes.fromhex("04 00 00 02")
+    assert tight.run_network() == run(0, 0, 3, tight)
+    assert tight.run_layer(0) == run(2, 0, 0)
     alone = compiled(ALONE)
-    assert alone.run_network() == bytes.fromhex("04 00 04 00")
-    assert alone.run_layer(0) == bytes.fromhex("04 00 01 00")
-    assert alone.run_layer(3) == bytes.fromhex("04 03 01 00")
+    assert alone.run_network() == run(0, 0, 4, alone)
+    assert alone.run_layer(0) == run(0, 0, 1)
+    assert alone.run_layer(3) == run(0, 3, 1)
