@@ -12,7 +12,7 @@ ENV := $(VENV)/installed
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint train export sim emulate verilog bitstream flash bench demo clean
+.PHONY: help env test lint train export sim emulate verilog report bitstream flash bench demo clean
 
 help:
 	@echo 'Binary-weight spiking neural networks, from PyTorch to FPGAs.'
@@ -23,6 +23,8 @@ help:
 	@echo '       [ARGS=--netlist: the gates that synthesis makes for the icebreaker]'
 	@echo '  make emulate             the accelerator without a board, for python -m sw.host'
 	@echo '                           [BOARD=...]'
+	@echo '  make report              what a network takes on a board, without synthesis'
+	@echo '                           [BOARD=...] [MODEL=...]'
 	@echo '  make bitstream           place and route for a board; writes build/<board>/'
 	@echo '       [BOARD=icebreaker|icebreaker-t1|ulx3s-85f|ulx3s-85f-wide|'
 	@echo '        ulx3s-85f-residual]'
@@ -82,6 +84,9 @@ verilog: $(ENV)
 	@mkdir -p build
 	$(RUN) -m hw.verilog $(BOARD) -o build/accelerator-$(BOARD).v
 	@echo build/accelerator-$(BOARD).v
+
+report: $(ENV)
+	$(RUN) -m sim.report $(BOARD) --model $(MODEL) $(CLOCK:%=--clock %) $(ARGS)
 
 bitstream: $(ENV)
 	$(RUN) -m hw.build $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(CLOCK:%=--clock %) $(ARGS)
