@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tty
@@ -76,7 +77,7 @@ def _link(name, port):
 
 
 def main(argv=None):
-    """Exit status 0 when interrupted, or 2 after one line on stderr."""
+    """Exit status 0 when interrupted or told to end, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m sim.emulate", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -86,6 +87,10 @@ def main(argv=None):
         help="engine of which board (default: icebreaker)")
     add("--port", metavar="NAME", help="a name for the terminal, which must not exist yet")
     args = parser.parse_args(argv)
+    # Ended in whatever way, it takes the simulation and the name of the terminal along. A shell
+    # has what it starts in the background ignore ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with Emulator(ENGINES[args.engine]) as emulator, _link(args.port, emulator.port) as port:
             print(

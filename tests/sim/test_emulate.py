@@ -90,7 +90,8 @@ def test_a_picture_as_a_new_user_would(capsys):
     assert json.loads(capsys.readouterr().out)["class"] == 7
 
 
-def test_the_command_says_where_it_is(tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_says_where_it_is(ending, tmp_path):
     name = tmp_path / "agamemnon"
     process = subprocess.Popen(
         [sys.executable, "-m", "sim.emulate", "--port", name], stdout=subprocess.PIPE, text=True
@@ -100,13 +101,14 @@ def test_the_command_says_where_it_is(tmp_path):
         with Accelerator.open(str(name), timeout=TIMEOUT) as device:
             assert device.engine == emulate.ENGINES["icebreaker"]
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ending)
         assert process.wait(10) == 0
         process.stdout.close()
     assert not name.exists()
 
 
-def test_a_name_that_is_taken_is_one_line(tmp_path, capsys):
+def test_a_name_that_is_taken_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     taken = tmp_path / "taken"
     taken.write_text("mine")
     assert emulate.main(["--port", str(taken)]) == 2
