@@ -22,7 +22,7 @@ def read_picture(path, network):
     """
     channels, height, width = network.frame_shape[-3:]
     if isinstance(network.layers[0], Events) or channels not in (1, 3):
-        raise FrameError(f"{network.name} takes no pictures: use bench, selftest or sw.accelerator")
+        raise FrameError(f"{network.name} takes no pictures: use bench or selftest")
     try:
         with Image.open(path) as picture:
             if picture.mode.startswith(("I", "F")):

@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from hw.verilog import endpoint_verilog
 from sim.emulate import QUIET_BITS, Emulator
-from sw import framing, link, protocol
-from sw.accelerator import Accelerator
+from sw import framing, protocol
 from sw.files import replace_file
 from sw.golden import IntegerNetwork
+from sw.host import link
+from sw.host.accelerator import Accelerator
+from sw.host.link import LinkError, LostSession
 from sw.layers import Conv, Network, Readout, Shape, Stem
-from sw.link import LinkError, LostSession
 from sw.program import Region
 from tests.hw.support import SMALL
 from tests.support import random_frames, random_image

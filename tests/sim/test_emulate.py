@@ -9,9 +9,11 @@ import pytest
 
 from sim import emulate
 from sim.emulate import Emulator
-from sw import host, image, link
-from sw.accelerator import Accelerator
+from sw import image
 from sw.golden import IntegerNetwork
+from sw.host import __main__ as host
+from sw.host import link
+from sw.host.accelerator import Accelerator
 from tests.hw.support import SMALL, TWO
 from tests.sim import link_faults
 from tests.sim.test_accelerator import PLAIN
@@ -58,7 +60,7 @@ def test_a_reset_in_the_middle_of_a_stream(engine):
 def test_a_host_killed_while_it_loads(tmp_path):
     """The next one finds no whole network, and loads it."""
     script = (
-        "import sys, os; from sw import accelerator, image\n"
+        "import sys, os; from sw import image; from sw.host import accelerator\n"
         "device = accelerator.Accelerator.open(sys.argv[1], timeout=2)\n"
         "ask, left = device.link.ask, [12]\n"
         "def dying(command):\n"

@@ -15,17 +15,18 @@ import serial
 import torch
 from PIL import Image
 
-from sw import accelerator as accelerators
-from sw import host, link
-from sw.accelerator import Accelerator
 from sw.cycles import cycles_per_frame, layer_cycles
 from sw.engine import ENGINES
 from sw.frames import read_picture
 from sw.framing import BAUDS
 from sw.golden import IntegerNetwork
+from sw.host import __main__ as host
+from sw.host import accelerator as accelerators
+from sw.host import link
+from sw.host.accelerator import Accelerator
+from sw.host.link import LinkError
 from sw.image import save
 from sw.layers import Conv, Events, Network, Readout, Shape, Stem
-from sw.link import LinkError
 from sw.program import Region
 from sw.protocol import Opcode
 from tests.support import random_frames, random_image

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from sw import framing, link, protocol
-from sw.accelerator import Accelerator
+from sw import framing, protocol
 from sw.cycles import cycles_per_frame
 from sw.framing import Receiver
+from sw.host import link
+from sw.host.accelerator import Accelerator
+from sw.host.link import Link, LinkError, LostSession
 from sw.layers import Conv, Events, Network, Readout, Shape
-from sw.link import Link, LinkError, LostSession
 from sw.protocol import ProtocolError
 from tests.support import random_frames, random_image
 from tests.sw.host_device import Board, FaultyPort

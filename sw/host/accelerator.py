@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from sw.link import TIMEOUT, LinkError, LostSession, connect
+from sw.host.link import TIMEOUT, LinkError, LostSession, connect
 from sw.program import Region, compile_program, stamp_address
 from sw.protocol import (
     BLOCK_WORDS,

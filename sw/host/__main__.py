@@ -5,13 +5,13 @@ import json
 import sys
 import time
 
-from sw.accelerator import Accelerator
 from sw.bounds import ExportError
 from sw.engine import ENGINES, EngineError
 from sw.frames import NOISE, FrameError, noise, read_picture
+from sw.host.accelerator import Accelerator
+from sw.host.link import TIMEOUT, LinkError
 from sw.image import ImageError
 from sw.image import load as load_image
-from sw.link import TIMEOUT, LinkError
 from sw.protocol import ProtocolError
 
 __all__ = ["main", "measure"]
@@ -143,7 +143,7 @@ def _print_bench(result):
 
 def _selftest(accelerator, image, arguments):
     from sw.golden import IntegerNetwork
-    from sw.selftest import compare
+    from sw.host.selftest import compare
 
     frames, golden = _frames(image.network, arguments), IntegerNetwork(image)
     accelerator.load(image, progress=True)
