@@ -15,6 +15,7 @@ from sw import image
 from sw.engine import EngineError
 from sw.files import replace_file
 from sw.image import ImageError
+from sw.program import compile_program
 
 __all__ = ["NETWORKS", "bench", "main"]
 
@@ -39,7 +40,8 @@ def bench(name, results=RESULTS, out=Path("build"), seed=None):
             command = f"python -m hw.bench {name} --seed {seed}"
             built = build(board, model, seed=seed, out=out, command=command)
         clock_hz = round(built["clock_mhz"] * 1e6)
-        reports.append({**built, **network_report(model, board.engine, clock_hz, built["baud"])})
+        program = compile_program(model, board.engine)
+        reports.append({**built, **network_report(model, program, clock_hz, built["baud"])})
         replace_file(results / f"{name}-{network}.json", json.dumps(reports[-1], indent=2) + "\n")
     return reports
 

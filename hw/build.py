@@ -29,7 +29,7 @@ from sw.engine import EngineError
 from sw.image import ImageError
 from sw.program import compile_program
 
-__all__ = ["build", "main", "prepare"]
+__all__ = ["build", "find_board", "main", "megahertz", "prepare"]
 
 DEFAULT_MODEL = Path("models/fashion-mnist.bsnn")
 
@@ -108,7 +108,7 @@ def build(board, image, *, clock_hz=None, seed=None, out=Path("build"), command=
     Raises BuildError, ClockError, BaudError or EngineError; then ``out/<board>/`` is untouched.
     """
     engine = board.engine
-    compile_program(image, engine)
+    program = compile_program(image, engine)
     seed = board.seed if seed is None else seed
     clock_generator = board.clock_generator(clock_hz or board.clock_hz)
     frequency = clock_generator.frequency_hz
@@ -121,7 +121,7 @@ def build(board, image, *, clock_hz=None, seed=None, out=Path("build"), command=
             "bitstream": f"top{board.bitstream}",
             "clock_mhz": float(frequency) / 1e6,
             **reached,
-            **network_report(image, engine, frequency, board.baud(frequency)),
+            **network_report(image, program, frequency, board.baud(frequency)),
             "engine": engine.to_dict(),
             "tools": tool_report(board.family),
             "seed": seed,
@@ -131,7 +131,7 @@ def build(board, image, *, clock_hz=None, seed=None, out=Path("build"), command=
     return report
 
 
-def _megahertz(text):
+def megahertz(text):
     """A clock of the command line, for argparse."""
     value = float(text)
     if not 0 < value < 1000:
@@ -149,7 +149,7 @@ def parse(argv=None):
     add("board", help="which board")
     add("--model", type=Path, default=DEFAULT_MODEL, metavar="FILE",
         help=f"network image of the report (default: {DEFAULT_MODEL})")
-    add("--clock", type=_megahertz, metavar="MHZ", help="of the design (default: the board's)")
+    add("--clock", type=megahertz, metavar="MHZ", help="of the design (default: the board's)")
     add("--seed", type=int, help="of placement (default: the board's)")
     add("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
     add("--json", action="store_true", help="end with the report on stdout, in one line")

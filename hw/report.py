@@ -7,7 +7,6 @@ from hw.tools import BuildError
 from hw.uart import FRAME_BITS
 from sw.cycles import cycles_per_frame, layer_cycles
 from sw.framing import bytes_both_ways
-from sw.program import compile_program
 
 __all__ = ["check_resources", "check_timing", "network_report", "resource_report", "tool_report"]
 
@@ -92,15 +91,13 @@ def _serial_report(program, run_seconds, baud):
     }
 
 
-def network_report(image, engine, clock_hz, baud):
-    """Speed of a network on an engine: of the computation, and over the serial line.
+def network_report(image, program, clock_hz, baud):
+    """Speed of an image, compiled to ``program``: of the computation, and over the serial line.
 
     Utilisation is of the array: a stem on a core of its own does not count.
     """
-    network = image.network
+    network, engine, ahead = image.network, program.engine, program.ahead
     exact = image.gain_mode == "exact"
-    program = compile_program(image, engine)
-    ahead = program.ahead
     cycles = cycles_per_frame(network, engine, exact, ahead)
     lanes = engine.macs_per_cycle
     layers = []

@@ -73,7 +73,7 @@ def sizing(board, image, clock_hz=None):
     engine = board.engine
     program = compile_program(image, engine)
     frequency = board.clock_generator(clock_hz or board.clock_hz).frequency_hz
-    speed = network_report(image, engine, frequency, board.baud(frequency))
+    speed = network_report(image, program, frequency, board.baud(frequency))
     memories = _memories(program)
     return {
         "board": board.name,

@@ -19,7 +19,7 @@ QUIET_BITS = 15
 
 EPILOG = """examples:
   python -m sim.emulate                              then, in another terminal, what it says
-  python -m sim.emulate --engine ulx3s-85f --port /tmp/agamemnon
+  python -m sim.emulate --engine ulx3s-85f --port board
 """
 
 

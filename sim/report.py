@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from hw.boards import BOARDS
-from hw.build import DEFAULT_MODEL, find_board
+from hw.build import DEFAULT_MODEL, find_board, megahertz
 from hw.clock import ClockError
 from hw.sizing import sizing
 from hw.tools import BuildError
@@ -125,7 +125,7 @@ def main(argv=None):
     add("board", help="which board")
     add("--model", type=Path, default=DEFAULT_MODEL, metavar="FILE",
         help=f"network image (default: {DEFAULT_MODEL})")
-    add("--clock", type=float, metavar="MHZ", help="of the design (default: the board's)")
+    add("--clock", type=megahertz, metavar="MHZ", help="of the design (default: the board's)")
     add("--out", type=Path, default=Path("build"), metavar="DIR",
         help="where the page goes (default: build)")
     add("--json", action="store_true", help="print the report as one line of JSON")

@@ -16,12 +16,15 @@ from sw.cycles import cycles_per_frame
 from sw.engine import ENGINES
 from sw.experiments.report import fingerprint
 from sw.program import compile_program
+from tests.faults import FAULTS
 from tests.sim import link_faults, random_networks
 
 ROOT = Path(__file__).parents[1]
 BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
 SEEDS = sorted((ROOT / "results" / "seeds").glob("*.json"))
 EXPERIMENTS = sorted((ROOT / "results" / "experiments").glob("*.json"))
+#: Boards some of whose seeds are still to be run with the link: python -m hw.seeds goes on.
+UNFINISHED = {"ulx3s-85f", "ulx3s-85f-residual", "ulx3s-85f-wide"}
 EQUALITY = ROOT / "results" / "equality.json"
 
 
@@ -83,7 +86,7 @@ def test_a_build_with_another_seed_is_stale():
 def test_seeds_are_of_these_sources(path):
     report = json.loads(path.read_text())
     assert report["board"] == path.stem
-    assert len(report["fmax_mhz"]) >= 1
+    assert len(report["fmax_mhz"]) >= (1 if path.stem in UNFINISHED else 10)
     digest = design(report["board"], report["clock_mhz"], BOARDS[report["board"]].seed)
     assert digest == report["design"], f"the design has changed: run {report['command']}"
     fmax = sorted(fmax for fmax in report["fmax_mhz"].values() if fmax is not None)
@@ -121,7 +124,7 @@ def test_faults_on_the_line_are_of_these_sources():
     assert report["source"] == link_faults.sources(), f"changed: run {report['command']}"
     assert report["frames"] >= 1_000_000
     assert report["wrong"] == []
-    assert set(report["faults"]) == set(link_faults.FAULTS)
+    assert set(report["faults"]) == set(FAULTS)
     page = " ".join((ROOT / "README.md").read_text().split())
     told = f"{sum(report['faults'].values()):,} faults"
     assert told in page and f"slowest took {report['longest']:.2f} s" in page

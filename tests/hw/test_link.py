@@ -1,6 +1,7 @@
 """The link in front of a port, against ``sw.framing`` and the protocol in plain Python."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from amaranth.hdl import Module
@@ -14,6 +15,7 @@ from sw import framing, protocol
 from sw.framing import NUMBERS, OPENING, frame_command, frame_reply
 from sw.program import Region, region_words
 from sw.protocol import Flags, Opcode, Status
+from tests.faults import FAULTS
 from tests.hw.support import FLOWS, SMALL, STALLS, difference, simulate, sink
 from tests.hw.test_port import Device, encode, expected, surroundings
 
@@ -149,6 +151,20 @@ def test_frames_back_to_back(rx, tx):
     assert got.runs == wanted.runs and len(got.runs) == 2
 
 
+def test_cycles_of_a_byte():
+    """From one that is taken to the next; the port takes them at once."""
+    dut, taken = LinkedPort(SMALL), []
+
+    async def testbench(ctx):
+        ctx.set(dut.rx.valid, 1)
+        for cycle in range(100):
+            *_, ready = await ctx.tick().sample(dut.rx.ready)
+            taken.extend([cycle] if ready else [])
+
+    simulate(dut, testbench)
+    assert {b - a for a, b in pairwise(taken[:9])} == {dut.link.cycles}
+
+
 def test_sequence_numbers_start_over():
     commands = [(Opcode.READ, n, 1) for n in range(5)]
     numbers = [OPENING + NUMBERS - 3, NUMBERS - 2, NUMBERS - 1, 0, 1]
@@ -220,21 +236,14 @@ def test_a_frame_may_end_anywhere(cut):
 
 
 def faulty(rng):
-    """Arrivals: frames with bytes damaged, lost, doubled and swapped, quiet after each fault."""
+    """Arrivals: frames, some with a fault and quiet after it, some twice."""
     arrivals = []
     for frame in frames(OPENING, rng.choices(COMMANDS, k=6)):
-        octets, fault = list(frame), rng.choice(["none", "none", "bit", "lost", "double", "swap"])
-        place = rng.randrange(len(octets) - 1)
-        if fault == "bit":
-            octets[place] ^= 1 << rng.randrange(8)
-        if fault == "lost":
-            del octets[place : place + rng.randint(1, 4)]
-        if fault == "double":
-            octets[place:place] = octets[place : place + rng.randint(1, 30)]
-        if fault == "swap":
-            octets[place : place + 2] = octets[place : place + 2][::-1]
+        octets, errs = bytearray(frame), rng.random() < 0.67
+        if errs:
+            rng.choice(list(FAULTS.values()))(rng, octets)
         arrivals += octets
-        if fault != "none" or rng.random() < 0.2:
+        if errs or rng.random() < 0.2:
             arrivals.append(QUIET)
         if rng.random() < 0.2:
             arrivals += frame

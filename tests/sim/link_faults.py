@@ -26,10 +26,11 @@ from sw.host.accelerator import Accelerator
 from sw.host.link import LinkError, LostSession
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.program import Region
+from tests.faults import FAULTS
 from tests.hw.support import SMALL
 from tests.support import random_frames, random_image
 
-__all__ = ["FAULTS", "FaultyPort", "main", "run"]
+__all__ = ["FaultyPort", "main", "run"]
 
 RESULTS = Path("results/link-faults.json")
 
@@ -38,43 +39,6 @@ NETWORK = Network("faults", Shape(1, 3, 3), [Stem(4), Conv(4), Readout(2)])
 
 #: 16-bit words of the spike memory where no map of NETWORK lies.
 FREE = range(2000, 6000)
-
-
-def _damage(rng, octets):
-    octets[rng.randrange(len(octets))] ^= 1 << rng.randrange(8)
-
-
-def _lose(rng, octets):
-    start = rng.randrange(len(octets))
-    del octets[start : start + rng.choice([1, 1, 2, 5, 100])]
-
-
-def _double(rng, octets):
-    start = rng.randrange(len(octets))
-    octets[start:start] = octets[start : start + rng.choice([1, 2, 20, 100])]
-
-
-def _swap(rng, octets):
-    start = rng.randrange(len(octets))
-    size = rng.choice([1, 2, 8])
-    octets[start : start + 2 * size] = (
-        octets[start + size : start + 2 * size] + octets[start : start + size]
-    )
-
-
-def _insert(rng, octets):
-    start = rng.randrange(len(octets) + 1)
-    octets[start:start] = rng.randbytes(rng.choice([1, 2, 30]))
-
-
-def _repeat(rng, octets):
-    octets += bytes(octets)
-
-
-FAULTS = {
-    "damaged": _damage, "lost": _lose, "doubled": _double, "swapped": _swap,
-    "inserted": _insert, "repeated": _repeat,
-}
 
 
 class FaultyPort:

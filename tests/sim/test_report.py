@@ -50,11 +50,18 @@ def test_command(found, tmp_path, capsys):
     assert "at 12 MHz" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("clock", ["nan", "inf", "0", "-5", "fast"])
+def test_a_clock_that_is_none_is_refused(clock, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        report.main(["icebreaker", "--clock", clock, "--out", str(tmp_path)])
+    assert "argument --clock" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["nosuch"], "unknown board 'nosuch'"),
     (["icebreaker", "--model", "none.bsnn"], "none.bsnn"),
     (["icebreaker", "--model", "models/cnv.bsnn"], "cnv does not fit"),
-    (["icebreaker", "--clock", "1000"], "MHz"),
+    (["icebreaker", "--clock", "900"], "iCE40 PLL makes 16 to 275 MHz, not 900 MHz"),
 ])
 def test_bad_input_is_one_line(arguments, message, tmp_path, capsys):
     assert report.main([*arguments, "--out", str(tmp_path)]) == 2
