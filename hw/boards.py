@@ -12,7 +12,7 @@ from hw.clock import ClockGenerator, Ecp5Pll, Ice40Pll
 from hw.device import Device
 from hw.link import quiet_bits
 from hw.uart import BaudError, divisor_for
-from sw.engine import ENGINES
+from sw.engine import ENGINES, Engine
 from sw.framing import BAUDS
 
 __all__ = ["BOARDS", "Board", "Top"]
@@ -41,7 +41,7 @@ class Board:
     placement, unless the user asks for others. bauds: what the bridge does, the fastest first.
     script: of Yosys, before synthesis. synth_opts, nextpnr_opts: measured best for the popcount
     array. cells: report key -> nextpnr's name of the cells it counts. bitstream: suffix. loader:
-    openFPGALoader's name of the board.
+    openFPGALoader's name of the board. engine: what it carries; BOARDS has those of ENGINES.
     """
 
     name: str
@@ -59,10 +59,7 @@ class Board:
     bauds: tuple = BAUDS
     seed: int = 1
     script: str = IGNORE_COLLISIONS
-
-    @property
-    def engine(self):
-        return ENGINES[self.name]
+    engine: Engine | None = None
 
     def baud(self, frequency_hz):
         """The fastest of the bridge that ``frequency_hz`` divides to. Raises BaudError."""
@@ -154,7 +151,7 @@ _ULX3S_85F = Board(
 
 #: What can be built. The same board with another engine counts as another.
 BOARDS = {
-    board.name: board
+    board.name: replace(board, engine=ENGINES[board.name])
     for board in (
         _ICEBREAKER, replace(_ICEBREAKER, name="icebreaker-t1", clock_hz=27_000_000),
         # The router goes back over slow paths: of seed 2's 43.1 MHz that makes 56.7. The two arrays
