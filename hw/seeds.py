@@ -14,7 +14,7 @@ from hw.clock import ClockError
 from hw.report import tool_report
 from hw.tools import BuildError, commands, run_tool, step, write_plan
 from hw.uart import BaudError
-from sw.cluster import ClusterError, add_options, stop_if_unwanted, sweep
+from sw.cluster import ClusterError, add_options, check_cluster, stop_if_unwanted, sweep
 from sw.files import replace_file
 
 __all__ = ["RESULTS", "main", "seeds_report"]
@@ -101,6 +101,8 @@ def seeds_report(
     reached = _known(path, about, minutes)
     missing = [seed for seed in range(1, count + 1) if seed not in reached]
     if missing:
+        if cluster:
+            check_cluster(cluster)
         path.parent.mkdir(parents=True, exist_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{board.name}-seeds.", dir=out) as folder:

@@ -32,10 +32,10 @@ from distributed.utils import silence_logging_cmgr
 from distributed.worker import WORKER_ANY_RUNNING
 from tqdm import tqdm
 
-__all__ = ["ClusterError", "add_options", "stop_if_unwanted", "sweep"]
+__all__ = ["ClusterError", "add_options", "check_cluster", "stop_if_unwanted", "sweep"]
 
 #: Seconds that a scheduler may take to answer, and its first worker to appear.
-TIMEOUT = 10
+TIMEOUT = 5
 
 
 class ClusterError(RuntimeError):
@@ -99,13 +99,23 @@ def _run(job, item, versions, *common):
 
 
 async def _meet(address):
-    """Raises OSError or ValueError if nobody answers.
-
-    A Client that finds this out leaves a thread, and may then stop the next one from starting.
-    """
     security = Security().get_connection_args("client")
     line = await connect(address, timeout=TIMEOUT, **security)
     await line.close()
+
+
+def check_cluster(address):
+    """Raises ClusterError if no scheduler answers at ``address``.
+
+    A Client that finds this out leaves a thread, and may then stop the next one from starting.
+    """
+    try:
+        asyncio.run(_meet(address))
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"no dask scheduler answers at {address}: start one with dask scheduler, and give the"
+            " address that it prints"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -126,13 +136,7 @@ def _client(jobs, address):
         return
     with contextlib.ExitStack() as stack:
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
-        try:
-            asyncio.run(_meet(address))
-        except (OSError, ValueError) as error:
-            raise ClusterError(
-                f"no dask scheduler answers at {address}: start one with dask scheduler, and give"
-                " the address that it prints"
-            ) from error
+        check_cluster(address)
         client = stack.enter_context(Client(address))
         try:
             client.wait_for_workers(1, timeout=TIMEOUT)
@@ -148,7 +152,8 @@ def _result(future):
         return future.result()
     except (CancelledError, KilledWorker) as error:
         raise ClusterError(
-            "the cluster has lost a job, or all of its workers: see their logs"
+            "the cluster has lost its scheduler, all workers, or one job again and again: see"
+            " their logs"
         ) from error
 
 
@@ -164,7 +169,7 @@ def sweep(job, items, *common, jobs=1, cluster=None, packages=(), title, unit="r
     versions = _versions(packages)
     with _client(jobs, cluster) as client:
         # On every worker, so that none can take it along when it goes.
-        shared = [client.scatter(value, broadcast=True, hash=False) for value in common]
+        shared = client.scatter([*common], broadcast=True, hash=False) if common else []
         runs = {
             client.submit(_run, job, item, versions, *shared, pure=False): item for item in items
         }

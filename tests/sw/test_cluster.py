@@ -86,6 +86,10 @@ def linear(number, factor, offset):
     return factor * number + offset, os.getpid()
 
 
+def given(item, *common):
+    return item, *common
+
+
 def met(number):
     BOTH.wait(2)
     return number
@@ -138,6 +142,9 @@ def test_every_item_has_its_result(where):
     here = {process == os.getpid() for _, (_, process) in found}
     assert here == {"jobs" in where}
     assert run(linear, [], 1, 2, **where) == []
+    assert run(given, [{"a": 1}], [1, 2], {"b": [3]}, **where) == [
+        ({"a": 1}, ({"a": 1}, [1, 2], {"b": [3]}))
+    ]
 
 
 def test_nobody_outside_can_connect():
@@ -208,7 +215,7 @@ def test_a_worker_that_ends_takes_its_children_along(tmp_path):
 
         other = threading.Thread(target=end)
         other.start()
-        with pytest.raises(ClusterError, match="has lost a job, or all of its workers: see their"):
+        with pytest.raises(ClusterError, match="has lost its scheduler, all workers, or one"):
             run(hold, ["first", "second"], f"{tmp_path}", cluster=address(path))
         other.join()
         process.wait()
