@@ -2,15 +2,11 @@
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-
-from tqdm import tqdm
 
 from hw.boards import BOARDS
 from hw.build import find_board, prepare
@@ -18,6 +14,7 @@ from hw.clock import ClockError
 from hw.report import tool_report
 from hw.tools import BuildError, commands, run_tool, step, write_plan
 from hw.uart import BaudError
+from sw.cluster import ClusterError, add_options, check_cluster, stop_if_unwanted, sweep
 from sw.files import replace_file
 
 __all__ = ["RESULTS", "main", "seeds_report"]
@@ -26,27 +23,28 @@ RESULTS = Path("results/seeds")
 
 
 def _synthesise(board, plan, folder, quiet):
-    """The netlist of ``plan``, a file in ``folder``: no seed changes it."""
+    """The netlist of ``plan``, made in ``folder``: no seed changes it."""
     write_plan(plan, folder)
     (tool, *arguments), *_ = commands(plan)
     with step(f"{board.name}: synthesis", quiet) as tick:
         run_tool(tool, arguments, folder, tick)
-    return folder / "top.json"
+    return (folder / "top.json").read_text()
 
 
-def _place_and_route(plan, seed, netlist, minutes):
+def _place_and_route(seed, plan, netlist, minutes):
     """Fmax in MHz of ``netlist`` with ``seed``, or None if it is not routed in ``minutes``."""
     _, (tool, *arguments), *_ = commands(plan)
     arguments[arguments.index("--seed") + 1] = f"{seed}"
     end = time.monotonic() + 60 * minutes
 
     def tick():
+        stop_if_unwanted()
         if time.monotonic() > end:
             raise TimeoutError
 
-    with tempfile.TemporaryDirectory(dir=netlist.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="agamemnon-seed.") as folder:
         write_plan(plan, folder)
-        shutil.copy(netlist, folder)
+        Path(folder, "top.json").write_text(netlist)
         try:
             run_tool(tool, arguments, folder, tick)
         except TimeoutError:
@@ -66,20 +64,6 @@ def _known(path, about, minutes):
     }
 
 
-def _reached(plan, seeds, netlist, jobs, minutes, title, quiet):
-    """Yields (seed, fmax) of each, as they are done, ``jobs`` at a time."""
-    with ThreadPoolExecutor(jobs) as pool:
-        runs = {
-            pool.submit(_place_and_route, plan, seed, netlist, minutes): seed for seed in seeds
-        }
-        done = as_completed(runs)
-        try:
-            for run in tqdm(done, title, len(runs), unit="seed", disable=quiet or None):
-                yield runs[run], run.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def _report(about, reached, minutes):
     """The report on what seeds have reached, or None if that is nothing."""
     routed = [fmax for fmax in reached.values() if fmax is not None]
@@ -95,12 +79,15 @@ def _report(about, reached, minutes):
     }
 
 
-def seeds_report(board, count, path, jobs=1, minutes=120, out=Path("build"), quiet=False):
-    """Fmax in MHz with seeds 1 to ``count``, of one synthesis, ``jobs`` at a time.
+def seeds_report(
+    board, count, path, jobs=1, minutes=120, out=Path("build"), cluster=None, quiet=False
+):
+    """Fmax in MHz with seeds 1 to ``count``, of one synthesis, ``jobs`` at a time or on a cluster.
 
     None for a seed that is not routed in ``minutes``. The report so far is in ``path`` whenever a
     seed is done, and seeds that are in it already, of the same design and tools, are not run again.
-    Raises BuildError.
+    cluster: the address of its scheduler, as ``sw.cluster.sweep`` takes it. Raises BuildError,
+    ClusterError.
     """
     clock_generator = board.clock_generator(board.clock_hz)
     # The digest is that of the board's own build.
@@ -114,11 +101,18 @@ def seeds_report(board, count, path, jobs=1, minutes=120, out=Path("build"), qui
     reached = _known(path, about, minutes)
     missing = [seed for seed in range(1, count + 1) if seed not in reached]
     if missing:
+        if cluster:
+            check_cluster(cluster)
         path.parent.mkdir(parents=True, exist_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{board.name}-seeds.", dir=out) as folder:
             netlist = _synthesise(board, plan, Path(folder), quiet)
-            for seed, fmax in _reached(plan, missing, netlist, jobs, minutes, board.name, quiet):
+        with sweep(
+            _place_and_route, missing, plan, netlist, minutes, jobs=jobs, cluster=cluster,
+            packages=[f"yowasp-nextpnr-{board.family}"], title=board.name, unit="seed",
+            quiet=quiet,
+        ) as runs:
+            for seed, fmax in runs:
                 reached[seed] = fmax
                 if report := _report(about, reached, minutes):
                     replace_file(path, json.dumps(report, indent=2) + "\n")
@@ -138,9 +132,7 @@ def main(argv=None):
     )
     parser.add_argument("board", help="which board")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="default: 10")
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="seeds at a time, 3 GiB each (default: 1)"
-    )
+    add_options(parser, "seeds, of 3 GiB each,")
     parser.add_argument(
         "--minutes", type=int, default=120, metavar="N",
         help="after which a seed counts as one that cannot be routed (default: 120)",
@@ -151,8 +143,10 @@ def main(argv=None):
             if getattr(args, name) < 1:
                 raise BuildError(f"--{name} must be at least 1, got {getattr(args, name)}")
         board, path = find_board(args.board), RESULTS / f"{args.board}.json"
-        report = seeds_report(board, args.seeds, path, args.jobs, args.minutes)
-    except (BuildError, BaudError, ClockError, OSError) as error:
+        report = seeds_report(
+            board, args.seeds, path, args.jobs, args.minutes, cluster=args.cluster
+        )
+    except (BuildError, BaudError, ClockError, ClusterError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     reached = list(report["fmax_mhz"].values())

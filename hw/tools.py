@@ -2,11 +2,12 @@
 
 import contextlib
 import json
-import subprocess
 import sys
 import sysconfig
 import time
 from pathlib import Path
+
+from sw.children import run_child
 
 __all__ = ["BuildError", "commands", "run_plan", "run_tool", "step", "tool_path", "write_plan"]
 
@@ -71,18 +72,8 @@ def run_tool(tool, arguments, folder, tick=lambda: None):
     Calls ``tick`` about once a second. Raises BuildError with the tool's first error.
     """
     log = Path(folder, f"{tool}.log")
-    with open(log, "w") as output, subprocess.Popen(
-        [tool_path(tool), *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT
-    ) as process:
-        try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    status = process.wait(timeout=1)
-                    break
-                tick()
-        except BaseException:
-            process.kill()
-            raise
+    with open(log, "w") as output:
+        status = run_child([tool_path(tool), *arguments], output, tick, cwd=folder)
     if status:
         raise BuildError(f"{tool} failed with status {status}: {_first_error(log)}")
 

@@ -12,7 +12,7 @@ from sw.data import load
 from sw.experiments import figures, tables
 from sw.experiments.command import execute, make_parser
 from sw.experiments.report import make_report
-from sw.experiments.runs import run_all
+from sw.experiments.runs import run_all, train_all
 from sw.files import replace_file
 from sw.networks import load as load_network
 from sw.train import parse
@@ -84,7 +84,12 @@ def _work(args, options, command):
     training = parse(options)
     network = load_network(training.arch)
     test = load(training.data, "test", training.data_root, training.T or network.T)
-    for name in list(EXPERIMENTS) if "all" in args.names else args.names:
+    names = list(EXPERIMENTS) if "all" in args.names else args.names
+    train_all([
+        (variant, seed, args.folder, options)
+        for name in names for variant in EXPERIMENTS[name].variants for seed in range(args.seeds)
+    ], args.jobs, args.cluster)
+    for name in names:
         runs = run_all(EXPERIMENTS[name].variants, args.seeds, args.folder, options)
         _make(name, runs, test, args.folder, command)
         print(f"{args.folder / name}.md")

@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from sw.cluster import ClusterError, add_options
 from sw.networks import load
 from sw.train import ERRORS, error_line, parse
 from sw.training import TrainingError
@@ -24,6 +25,7 @@ def make_parser(module, **texts):
         "--folder", type=Path, metavar="DIR",
         help="of runs and results (default: runs/experiments-<network>)",
     )
+    add_options(parser, "trainings")
     return parser
 
 
@@ -36,12 +38,13 @@ def execute(parser, argv, work):
     end = words.index("--") if "--" in words else len(words)
     args, options = parser.parse_args(words[:end]), words[end + 1 :]
     try:
-        if args.seeds < 1:
-            raise TrainingError(f"--seeds must be at least 1, got {args.seeds}")
+        for name in ("seeds", "jobs"):
+            if getattr(args, name) < 1:
+                raise TrainingError(f"--{name} must be at least 1, got {getattr(args, name)}")
         network = load(parse(options).arch)
         args.folder = args.folder or Path("runs") / f"experiments-{network.name}"
         work(args, options, f"{parser.prog} {shlex.join(words)}")
-    except ERRORS as error:
+    except (*ERRORS, ClusterError) as error:
         print(error_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sw.experiments.command import execute, make_parser
 from sw.experiments.figures import band, save
 from sw.experiments.report import make_report
-from sw.experiments.runs import run_all
+from sw.experiments.runs import run_all, train_all
 from sw.experiments.tables import markdown, spread
 from sw.experiments.variants import VARIANTS
 from sw.files import replace_file
@@ -97,12 +97,20 @@ def draw(report, path):
 
 
 def _work(args, options, command):
-    settings = []
+    plans = []
     for T, lr in product(args.T or [None], args.lr):
         setting = {"lr": lr} if T is None else {"T": T, "lr": lr}
         folder = args.folder / "-".join(f"{name}{value:g}" for name, value in setting.items())
         words = [*options, *(f"--{name}={value}" for name, value in setting.items())]
-        settings.append((setting, run_all(COMPARED, args.seeds, folder, words)))
+        plans.append((setting, folder, words))
+    train_all([
+        (variant, seed, folder, words)
+        for _, folder, words in plans for variant in COMPARED for seed in range(args.seeds)
+    ], args.jobs, args.cluster)
+    settings = [
+        (setting, run_all(COMPARED, args.seeds, folder, words))
+        for setting, folder, words in plans
+    ]
     report = make_sweep(settings, command)
     draw(report, args.folder / "sweep.png")
     replace_file(args.folder / "sweep.md", f"# Sweep\n\n![sweep](sweep.png)\n\n{table(report)}")

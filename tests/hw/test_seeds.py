@@ -1,12 +1,16 @@
 """Fmax over seeds, with the real tools on a tiny design."""
 
 import json
+import signal
 import statistics
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from distributed import Reschedule
 
 import hw.device
 from hw import seeds, tools
@@ -115,14 +119,28 @@ def test_no_seed_at_all_is_one_line(results, monkeypatch, capsys):
 def test_what_was_cut_off_goes_on(results, runs, monkeypatch):
     run_tool = seeds.run_tool
 
-    def cut_off(tool, arguments, *rest):
+    stopped = []
+
+    def cut_off(tool, arguments, folder, tick):
+        """Ctrl-C, while the second seed is routed and the first is kept; heard, or it goes on."""
         if "2" in arguments:
-            raise KeyboardInterrupt
-        run_tool(tool, arguments, *rest)
+            deadline = time.monotonic() + 20
+            while not (results / "icebreaker.json").exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            while time.monotonic() < deadline:
+                time.sleep(0.1)
+                try:
+                    tick()
+                except Reschedule:
+                    stopped.append(Path(folder))
+                    raise
+        run_tool(tool, arguments, folder, tick)
 
     monkeypatch.setattr(seeds, "run_tool", cut_off)
     with pytest.raises(KeyboardInterrupt):
         seeds.main(["icebreaker", "--seeds", "3"])
+    assert len(stopped) == 1 and not stopped[0].exists()
     assert list(json.loads((results / "icebreaker.json").read_text())["fmax_mhz"]) == ["1"]
     assert list(Path("build").iterdir()) == []
     monkeypatch.setattr(seeds, "run_tool", run_tool)
@@ -136,6 +154,7 @@ def test_what_was_cut_off_goes_on(results, runs, monkeypatch):
     (["icebreaker", "--seeds", "0"], "error: --seeds must be at least 1, got 0"),
     (["icebreaker", "--jobs", "0"], "error: --jobs must be at least 1, got 0"),
     (["icebreaker", "--minutes", "0"], "error: --minutes must be at least 1, got 0"),
+    (["icebreaker", "--cluster", "nonsense"], "error: no dask scheduler answers at nonsense"),
 ])
 def test_bad_input_is_one_line(results, capsys, arguments, message):
     assert seeds.main(arguments) == 2

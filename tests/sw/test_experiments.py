@@ -1,5 +1,6 @@
 """Figures and tables of the paper, from runs of a tiny network."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from sw import modules
 from sw.checkpoint import load_checkpoint, load_model
+from sw.cluster import ClusterError
 from sw.data import load
 from sw.experiments import figures, runs, tables
 from sw.experiments.__main__ import EXPERIMENTS, main
@@ -15,7 +17,9 @@ from sw.experiments.report import fingerprint, runs_of
 from sw.experiments.variants import VARIANTS
 from sw.layers import Conv, ResidualConv
 from sw.operations import energy, operations
+from sw.train import parse, train
 from sw.training import TrainingError
+from tests.sw.test_cluster import address, dask_worker, new_scheduler
 
 ARCH = """
 from sw.layers import *
@@ -139,6 +143,55 @@ def test_what_is_trained_is_not_trained_again(made, options, tmp_path, monkeypat
     assert trained == []
 
 
+def learned(folder, variant, seed):
+    """The losses of a run's epochs, and its weights."""
+    path = folder / f"{variant}-s{seed}" / "checkpoint.safetensors"
+    _, state, info = load_checkpoint(path)
+    weights = {name: tensor.tolist() for name, tensor in state.items()}
+    return [entry["loss"] for entry in info["history"]], weights
+
+
+def test_trained_at_the_same_time_they_are_the_same(made, options, tmp_path):
+    runs.train_all([("fp", seed, tmp_path, options[1:]) for seed in (0, 1)], 2, None)
+    for seed in (0, 1):
+        assert learned(tmp_path, "fp", seed) == learned(made, "fp", seed)
+        assert learned(tmp_path, "fp", seed)[0] != learned(made, "fp", 1 - seed)[0]
+
+
+def test_trained_on_a_cluster_they_are_the_same(made, options, tmp_path, monkeypatch):
+    with new_scheduler(tmp_path) as path, dask_worker(path):
+        runs.train_all([("fp", 0, tmp_path, options[1:])], 1, address(path))
+        assert learned(tmp_path, "fp", 0) == learned(made, "fp", 0)
+        # A worker that writes to another folder.
+        monkeypatch.setattr(runs, "_train", print)
+        with pytest.raises(ClusterError, match="is not finished here: the workers of a cluster"):
+            runs.train_all([("fp", 1, tmp_path, options[1:])], 1, address(path))
+
+
+def test_teachers_come_first_and_what_is_there_is_kept(options, tmp_path, monkeypatch):
+    groups, wanted = [], [("taught", seed, tmp_path, options[1:]) for seed in (0, 1)]
+
+    @contextlib.contextmanager
+    def sweep(job, items, *common, **more):
+        groups.append([parse(words).out for words in items])
+        yield ((words, train(parse(words))) for words in items)
+
+    monkeypatch.setattr(runs, "sweep", sweep)
+    runs.train_all([("fp", 0, tmp_path, options[1:])], 2, None)
+    runs.train_all(wanted, 2, None)
+    names = [[Path(out).name for out in group] for group in groups]
+    assert names == [["fp-s0"], ["fp-s1"], ["taught-s0", "taught-s1"]]
+    runs.train_all(wanted, 2, None)
+    runs.train_all([("vanilla", 0, tmp_path, options[1:])], 1, None)
+    assert len(groups) == 3
+
+
+def test_a_job_ends_with_what_the_trainer_says(tmp_path):
+    with pytest.raises(TrainingError, match=r"^--batch 2000 is more than the 1437"):
+        runs._train(["--batch", "2000", "--out", "x"], f"{tmp_path}", 1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_was_cut_off_goes_on(options, tmp_path, monkeypatch):
     words = [*options[1:], "--epochs", "2"]
     whole = runs.run("fp", 0, tmp_path / "whole", words)
@@ -179,6 +232,8 @@ def test_a_network_that_has_changed_is_noticed(tmp_path):
 
 @pytest.mark.parametrize("words, message", [
     (["fig1", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+    (["fig1", "--jobs", "0"], "--jobs must be at least 1, got 0"),
+    (["fig1", "--cluster", "nonsense"], "no dask scheduler answers at nonsense"),
     (["fig1", "--", "--arch", "nonsense"], "nonsense"),
     (["fig1", "--", "--lr", "0"], "lr must be positive"),
 ])

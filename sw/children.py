@@ -1,0 +1,38 @@
+"""Child processes that end when we are stopped."""
+
+import atexit
+import contextlib
+import subprocess
+
+__all__ = ["run_child"]
+
+_RUNNING = set()
+
+
+@atexit.register
+def _kill_all():
+    """Children of threads that end with their process, unheard, as those of dask's workers do."""
+    for process in [*_RUNNING]:
+        process.kill()
+
+
+def run_child(command, output, tick, **options):
+    """Exit status of a child process, stdout and stderr of which go to the file ``output``.
+
+    tick: called about once a second; when it raises, or we are stopped, the child is killed.
+    options: of subprocess.Popen.
+    """
+    with subprocess.Popen(
+        command, stdout=output, stderr=subprocess.STDOUT, **options
+    ) as process:
+        _RUNNING.add(process)
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(timeout=1)
+                tick()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _RUNNING.discard(process)
