@@ -15,7 +15,7 @@ from hw.uart import BaudError, divisor_for
 from sw.engine import ENGINES, Engine
 from sw.framing import BAUDS
 
-__all__ = ["BOARDS", "Board", "Top"]
+__all__ = ["ANY_ENGINE", "BOARDS", "Board", "Top"]
 
 #: Amaranth's read ports keep the old value when their row is being written, and Yosys adds bypass
 #: logic for that. No memory of the accelerator reads the row that is written (hw.memory and the
@@ -26,6 +26,9 @@ IGNORE_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
 #: both, as it does in one engine. Yosys then says: Assert `GetSize(conn.first) ==
 #: GetSize(conn.second)' failed.
 HIDE_FIELDS = "rename -hide w:*]"
+
+#: The script for an engine that nobody has built before.
+ANY_ENGINE = f"{IGNORE_COLLISIONS}\n{HIDE_FIELDS}"
 
 #: For wide arrays: with 8,192 MACs a cycle, the default placer's wires were a quarter longer, and
 #: router1, the default, was at a fifth of the way when router2 was through.
@@ -161,7 +164,7 @@ BOARDS = {
         replace(_ULX3S_85F, name="ulx3s-85f-wide", clock_hz=45_000_000, seed=2),
         replace(
             _ULX3S_85F, name="ulx3s-85f-residual", clock_hz=45_000_000,
-            script=f"{IGNORE_COLLISIONS}\n{HIDE_FIELDS}",
+            script=ANY_ENGINE,
         ),
     )
 }

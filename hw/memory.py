@@ -6,13 +6,16 @@ from amaranth.lib.wiring import In, Out
 
 from hw.bus import HostWrite
 
-__all__ = ["HostMemory", "WeightMemory"]
+__all__ = ["HOST", "NARROW", "SPRAM_DEPTH", "HostMemory", "WeightMemory"]
 
 HOST = 16
 
 #: Words wider than this are written 32 bits at a time: ECP5 block RAM is widest without single
 #: 16-bit writes.
 NARROW = 64
+
+#: Words of an SPRAM of an iCE40 UP5K, of 16 bits each.
+SPRAM_DEPTH = 1 << 14
 
 
 class HostMemory(wiring.Component):
@@ -92,7 +95,7 @@ class WeightMemory(HostMemory):
             return super().elaborate(platform)
         m = Module()
         row, enable, word = self._host_row(m)
-        address = Signal(14)
+        address = Signal(range(SPRAM_DEPTH))
         m.d.comb += address.eq(Mux(self.host.enable, row, self.address))
         for bank in range(self.banks):
             m.submodules[f"spram{bank}"] = Instance(

@@ -8,7 +8,10 @@ from hw.uart import FRAME_BITS
 from sw.cycles import cycles_per_frame, layer_cycles
 from sw.framing import bytes_both_ways
 
-__all__ = ["check_resources", "check_timing", "network_report", "resource_report", "tool_report"]
+__all__ = [
+    "check_resources", "check_timing", "network_report", "packed_report", "resource_report",
+    "tool_report",
+]
 
 #: Packing of an iCE40: a logic cell holds a LUT4, a carry and a flip-flop, used or not.
 _ICE40_PACKING = {
@@ -76,6 +79,15 @@ def resource_report(board, report, log):
         for key, cell in board.cells.items()
     }
     return {**counts, "occupancy": occupancy}
+
+
+def packed_report(board, log):
+    """``resource_report`` from the ``log`` of a nextpnr that has only packed."""
+    cells = {
+        cell: {"used": used, "available": available}
+        for cell, (used, available) in _utilisation(log).items()
+    }
+    return resource_report(board, {"utilization": cells}, log)
 
 
 def _serial_report(program, run_seconds, baud):

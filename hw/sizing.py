@@ -1,33 +1,40 @@
-"""What a network takes on a board's engine, without any synthesis: cycles, memories, limits."""
+"""What a network takes on a board, without synthesis: cycles, cells, memories, limits."""
 
 from itertools import pairwise
 
 import numpy as np
 
+from hw.estimate import PARTS, estimate
 from hw.report import network_report
 from sw.layers import Stem
 from sw.program import Region, compile_program, region_words
 
-__all__ = ["sizing"]
+__all__ = ["sizing", "used_words"]
 
 
-def _memories(program):
-    """Of each memory that the host fills, the 16-bit words in use and those there are.
+def used_words(program):
+    """Region -> 16-bit words of it that a network uses.
 
     The spike memory holds the input and the output of a layer at a time, one more map where a stem
-    works ahead, and a word or two that no map may have.
+    works ahead, and a word or two that no map may have, which are not counted.
     """
-    sizes, network = region_words(program.engine), program.network
+    network = program.network
     used = {region: len(words) for region, words in program.regions.items()}
     if not network.coded:
         frame = np.zeros(network.frame_shape, np.uint8)
         used[Region.FRAME] = len(program.pack_frame(frame))
     maps = [program.boundary_words(index)[1] for index in range(len(network.layers))]
     used[Region.SPIKES] = max(map(sum, pairwise(maps))) + (maps[0] if program.ahead else 0)
+    return used
+
+
+def _memories(program):
+    """Of each memory that the host fills, the 16-bit words in use and those there are."""
+    used = used_words(program)
     return [
         {"name": region.name, "used": used.get(region, 0), "available": size,
          "share": round(used.get(region, 0) / size, 4)}
-        for region, size in sorted(sizes.items())
+        for region, size in sorted(region_words(program.engine).items())
     ]
 
 
@@ -64,11 +71,21 @@ def _limits(network, speed, memories):
     ]
 
 
-def sizing(board, image, clock_hz=None):
-    """A dict of what ``image`` takes on ``board``, exact all of it.
+def _cells(part, engine):
+    """What the engine takes of the part: logic is estimated, the rest exact."""
+    takes = estimate(part, engine)
+    return [
+        {"name": name, "used": takes[name], "available": available,
+         "share": round(takes[name] / available, 4)}
+        for name, available in part.cells.items()
+    ]
 
-    Keys of ``hw.report.network_report``, and board, device, clock_mhz, engine, memories, spike_map
-    and limits. Raises EngineError if the network does not fit, ClockError or BaudError.
+
+def sizing(board, image, clock_hz=None):
+    """A dict of what ``image`` takes on ``board``, exact but for the logic cells.
+
+    Keys of ``hw.report.network_report``, and board, device, clock_mhz, engine, cells, memories,
+    spike_map and limits. Raises EngineError if the network does not fit, ClockError or BaudError.
     """
     engine = board.engine
     program = compile_program(image, engine)
@@ -81,6 +98,7 @@ def sizing(board, image, clock_hz=None):
         "clock_mhz": float(frequency) / 1e6,
         "engine": engine.to_dict(),
         **speed,
+        "cells": _cells(PARTS[board.platform.device], engine),
         "memories": memories,
         "spike_map": _spike_map(program),
         "limits": _limits(image.network, speed, memories),

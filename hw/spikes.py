@@ -7,12 +7,18 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostRead, HostWrite
 from sw.program import Region
 
-__all__ = ["SpikeMemory"]
+__all__ = ["BANK", "SpikeMemory", "parts"]
 
 BANK = 16
 
 #: Block RAM has no fewer rows.
 ROWS = 256
+
+
+def parts(depth):
+    """Depths of the memories that one of ``depth`` words is made of."""
+    power = 1 << (depth.bit_length() - 1)
+    return [power, depth - power] if depth > max(power, ROWS) else [depth]
 
 
 class SpikeMemory(wiring.Component):
@@ -78,8 +84,8 @@ class SpikeMemory(wiring.Component):
             ),
         ]
 
-        power = 1 << (self.depth.bit_length() - 1)
-        sizes = [power, self.depth - power] if self.depth > max(power, ROWS) else [self.depth]
+        sizes = parts(self.depth)
+        power = sizes[0]
         words = []
         for part, size in enumerate(sizes):
             m.submodules[f"memory{part}"] = mem = memory.Memory(

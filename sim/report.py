@@ -9,6 +9,7 @@ from pathlib import Path
 from hw.boards import BOARDS
 from hw.build import DEFAULT_MODEL, find_board, megahertz
 from hw.clock import ClockError
+from hw.fit import add_options, fitted
 from hw.sizing import sizing
 from hw.tools import BuildError
 from hw.uart import BaudError
@@ -22,8 +23,28 @@ from sw.image import ImageError
 __all__ = ["main", "render", "table"]
 
 
+#: What the cells of a part are called.
+CELLS = {
+    "logic": "logic cells (estimate)", "bram": "block RAMs", "dsp": "multipliers",
+    "spram": "SPRAMs",
+}
+
+
 def _share(value):
     return "" if value is None else f"{value:.1%}"
+
+
+def folding(report):
+    """The engine in a few words."""
+    engine = report["engine"]
+    words = f"{engine['pe']} x {engine['simd']} channels, {engine['lanes']} lanes"
+    if engine["pixels"] > 1:
+        words += f" of {engine['pixels']} pixels"
+    if engine["passes"] > 1:
+        words += f" in {engine['passes']} passes"
+    if engine["stem"]:
+        words += f", a stem core of {engine['stem']['pe']}"
+    return words
 
 
 def _sections(report):
@@ -40,6 +61,13 @@ def _sections(report):
     yield "Layers", ("layer", "MACs", "cycles", "array in use"), [
         (layer["name"], f"{layer['macs']:,}", f"{layer['cycles']:,}", _share(layer["utilisation"]))
         for layer in report["layers"]
+    ]
+    yield "Cells", ("", "in use", "of", ""), [
+        (
+            CELLS[cell["name"]], f"{cell['used']:,}", f"{cell['available']:,}",
+            _share(cell["share"]),
+        )
+        for cell in report["cells"]
     ]
     yield "Memories, 16-bit words", ("memory", "in use", "of", ""), [
         (memory["name"], f"{memory['used']:,}", f"{memory['available']:,}", _share(memory["share"]))
@@ -62,7 +90,7 @@ def _columns(rows):
 
 def table(report):
     """The report as text, for the terminal."""
-    lines = [f"{report['model']} on {report['board']} ({report['device']})"]
+    lines = [f"{report['model']} on {report['board']} ({report['device']}): {folding(report)}"]
     for title, columns, rows in _sections(report):
         lines += ["", title, *_columns([*([columns] if any(columns) else []), *rows])]
     return "\n".join([*lines, "", *report["limits"]])
@@ -79,6 +107,9 @@ def render(report):
         bars("Array in use", [
             (layer["name"], layer["utilisation"], f"{layer['utilisation']:.0%}")
             for layer in report["layers"] if layer["utilisation"] is not None
+        ], full=1),
+        bars("Cells in use", [
+            (cell["name"], cell["share"], f"{cell['share']:.0%}") for cell in report["cells"]
         ], full=1),
         bars("Memories in use", [
             (memory["name"].lower().replace("_", " "), memory["share"], f"{memory['share']:.0%}")
@@ -105,7 +136,8 @@ def render(report):
 <title>Agamemnon: {escape(title)}</title>
 <style>{STYLE}</style></head><body>
 <h1>{escape(title)}</h1>
-<p class=dim>{escape(report["device"])}, before synthesis: cycles and memories are exact.</p>
+<p class=dim>{escape(report["device"])}, {escape(folding(report))}. Before synthesis: all is exact
+but the logic cells.</p>
 <p class=verdict>{limits}<br><span class=dim>{NO_BOARD}</span></p>
 <div class=figures>{"".join(figures)}</div>
 {tables}
@@ -125,6 +157,7 @@ def main(argv=None):
     add("board", help="which board")
     add("--model", type=Path, default=DEFAULT_MODEL, metavar="FILE",
         help=f"network image (default: {DEFAULT_MODEL})")
+    add_options(parser)
     add("--clock", type=megahertz, metavar="MHZ", help="of the design (default: the board's)")
     add("--out", type=Path, default=Path("build"), metavar="DIR",
         help="where the page goes (default: build)")
@@ -132,9 +165,10 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         board = find_board(args.board)
-        report = sizing(
-            board, network_image.load(args.model), args.clock and round(args.clock * 1e6)
-        )
+        image = network_image.load(args.model)
+        clock_hz = args.clock and round(args.clock * 1e6)
+        board = fitted(board, image, args.engine, clock_hz, args.fps)
+        report = sizing(board, image, clock_hz)
         args.out.mkdir(parents=True, exist_ok=True)
         page = args.out / f"report-{board.name}-{report['model']}.html"
         replace_file(page, render(report))

