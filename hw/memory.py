@@ -7,11 +7,16 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostWrite
 from hw.contents import HOST, power_up, rows_of
 
-__all__ = ["HostMemory", "WeightMemory"]
+__all__ = ["HostMemory", "WeightMemory", "has_spram"]
 
 #: Words wider than this are written 32 bits at a time: ECP5 block RAM is widest without single
 #: 16-bit writes.
 NARROW = 64
+
+
+def has_spram(platform):
+    """Whether a platform's weights are in SPRAM."""
+    return getattr(platform, "device", None) == "iCE40UP5K"
 
 
 class HostMemory(wiring.Component):
@@ -85,7 +90,7 @@ class WeightMemory(HostMemory):
     """
 
     def elaborate(self, platform):
-        if getattr(platform, "device", None) != "iCE40UP5K":
+        if not has_spram(platform):
             return super().elaborate(platform)
         m = Module()
         row, enable, word = self._host_row(m)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -65,15 +66,22 @@ def step(title, quiet=False):
             show("\n")
 
 
-def run_tool(tool, arguments, folder, tick=lambda: None):
+def run_tool(tool, arguments, folder, tick=lambda: None, source=os.devnull, target=None):
     """Runs a YoWASP tool in ``folder``, its messages in ``<tool>.log``. It is stopped when we are.
 
-    Calls ``tick`` about once a second. Raises BuildError with the tool's first error.
+    Calls ``tick`` about once a second. ``source`` and ``target`` are files in ``folder`` for the
+    standard input and output of a tool that works on them. Raises BuildError with the tool's first
+    error.
     """
     log = Path(folder, f"{tool}.log")
-    with open(log, "w") as output, subprocess.Popen(
-        [tool_path(tool), *arguments], cwd=folder, stdout=output, stderr=subprocess.STDOUT
-    ) as process:
+    with (
+        open(log, "w") as messages,
+        open(Path(folder, source)) as given,
+        open(Path(folder, target), "w") if target else contextlib.nullcontext(messages) as output,
+        subprocess.Popen(
+            [tool_path(tool), *arguments], cwd=folder, stdin=given, stdout=output, stderr=messages
+        ) as process,
+    ):
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
