@@ -6,6 +6,7 @@ the SPRAM of a UP5K cannot come with the bitstream: the device loads them from i
 """
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -130,7 +131,7 @@ def _place(board, clock_generator, plan, old, folder, quiet):
         reached = json.loads(report.read_text())
         if reached.items() >= _design(board, plan).items():
             # Nothing writes to these files again.
-            shutil.copytree(old / PLACED, placed, copy_function=shutil.os.link)
+            shutil.copytree(old / PLACED, placed, copy_function=os.link)
             return reached, False
     placed.mkdir()
     reached = place_and_route(board, clock_generator, plan, placed, quiet)

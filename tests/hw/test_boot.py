@@ -145,8 +145,8 @@ def boot_device(contents, scenario):
         await host.send(framing.frame_command(framing.OPENING, protocol.INFO))
         # The last reply would come in less.
         for _ in range(Boot().cycles(0) + 18 * len(contents)):
-            sent.append(ctx.get(dut.tx_line))
-            await host.tick()
+            *_, bit = await ctx.tick().sample(dut.tx_line)
+            sent.append(bit)
         await scenario(host)
 
     run(dut, contents, testbench)
