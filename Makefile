@@ -12,7 +12,8 @@ ENV := $(VENV)/installed
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint train export sim emulate verilog report bitstream flash bench demo clean
+.PHONY: help env test lint train export sim emulate verilog report bitstream bake flash bench demo \
+	clean
 
 help:
 	@echo 'Binary-weight spiking neural networks, from PyTorch to FPGAs.'
@@ -29,8 +30,10 @@ help:
 	@echo '       [BOARD=icebreaker|icebreaker-t1|ulx3s-85f|ulx3s-85f-wide|'
 	@echo '        ulx3s-85f-residual]'
 	@echo '       [MODEL=...] [SEED=...] [CLOCK=MHz]'
+	@echo '  make bake                a bitstream with a network in it, and another in seconds;'
+	@echo '                           writes build/<board>-baked/ [BOARD=...] [MODEL=...]'
 	@echo '  make flash               put it on the board, with openFPGALoader [BOARD=...]'
-	@echo '                           [ARGS=--volatile: until power is off]'
+	@echo '                           [ARGS=--volatile: until power is off] [ARGS=--baked]'
 	@echo '  make bench               the builds behind the figures of README [BOARD=...]; long.'
 	@echo '                           Without BOARD, training speed beside other trainers, too'
 	@echo '  make train               train a network [ARGS="--data fashion-mnist --T 2"]'
@@ -90,6 +93,9 @@ report: $(ENV)
 
 bitstream: $(ENV)
 	$(RUN) -m hw.build $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(CLOCK:%=--clock %) $(ARGS)
+
+bake: $(ENV)
+	$(RUN) -m hw.bake $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(CLOCK:%=--clock %) $(ARGS)
 
 flash: $(ENV)
 	$(RUN) -m hw.flash $(BOARD) $(ARGS)

@@ -6,7 +6,8 @@ it reckons cheapest: the blocks, and half a point for each bit of the multiplexe
 
 from dataclasses import dataclass, replace
 
-from hw.memory import HOST, NARROW
+from hw.contents import HOST
+from hw.memory import NARROW
 from hw.spikes import BANK, parts
 from sw.formats import (
     ACCUMULATOR_BITS,

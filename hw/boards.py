@@ -89,11 +89,11 @@ class Top(Elaboratable):
     LED 0 comes on when the UART has lost a byte, and stays on until the next break.
     """
 
-    def __init__(self, board, clock_generator):
+    def __init__(self, board, clock_generator, boot=False):
         self.clock_generator = clock_generator
         frequency = clock_generator.frequency_hz
         divisor = divisor_for(frequency, board.baud(frequency))
-        self.device = Device(board.engine, divisor, quiet_bits(frequency))
+        self.device = Device(board.engine, divisor, quiet_bits(frequency), boot)
 
     def elaborate(self, platform):
         m = Module()
@@ -111,7 +111,16 @@ class Top(Elaboratable):
             tx_buffer.o.eq(device.tx_line),
             led_buffer.o.eq(device.lost),
         ]
+        if device.boot:
+            self._connect_flash(m, device.flash, platform.request("spi_flash_1x", dir="-"))
         return m
+
+    def _connect_flash(self, m, flash, pins):
+        for name in ("cs", "clk", "copi"):
+            m.submodules[f"{name}_buffer"] = buffer = io.Buffer("o", getattr(pins, name))
+            m.d.comb += buffer.o.eq(getattr(flash, name))
+        m.submodules.cipo_buffer = buffer = io.Buffer("i", pins.cipo)
+        m.d.comb += flash.cipo.eq(buffer.i)
 
 
 _ICEBREAKER = Board(

@@ -29,7 +29,18 @@ from sw.engine import EngineError
 from sw.image import ImageError
 from sw.program import compile_program
 
-__all__ = ["build", "find_board", "main", "megahertz", "prepare"]
+__all__ = [
+    "build",
+    "build_report",
+    "command_line",
+    "find_board",
+    "folder_of",
+    "main",
+    "megahertz",
+    "place_and_route",
+    "prepare",
+    "replacing",
+]
 
 DEFAULT_MODEL = Path("models/fashion-mnist.bsnn")
 
@@ -41,10 +52,15 @@ def find_board(name):
     return BOARDS[name]
 
 
-def prepare(board, clock_generator, seed):
-    """Amaranth's BuildPlan: the same files, byte for byte, for the same arguments."""
-    return board.platform().prepare(
-        Top(board, clock_generator),
+def prepare(board, clock_generator, seed, contents=None, boot=False):
+    """Amaranth's BuildPlan: the same files, byte for byte, for the same arguments.
+
+    contents: Contents of the memories when power comes. boot: see Device.
+    """
+    platform = board.platform()
+    platform.contents = contents
+    return platform.prepare(
+        Top(board, clock_generator, boot),
         emit_src=False,
         script_after_read=board.script,
         synth_opts=board.synth_opts,
@@ -54,10 +70,8 @@ def prepare(board, clock_generator, seed):
     )
 
 
-def _place_and_route(board, clock_generator, seed, folder, quiet):
+def place_and_route(board, clock_generator, plan, folder, quiet):
     """Builds in ``folder``; the resources and timing that were reached. Raises BuildError."""
-    with step(f"{board.name}: elaboration", quiet):
-        plan = prepare(board, clock_generator, seed)
     write_plan(plan, folder)
     log = Path(folder, "top.tim")
     try:
@@ -76,7 +90,7 @@ def _place_and_route(board, clock_generator, seed, folder, quiet):
 
 
 @contextlib.contextmanager
-def _replacing(target):
+def replacing(target):
     """A new folder that takes the place of ``target`` if all goes well.
 
     If not, ``target`` stays as it was, and what there is goes to ``<target>.failed``, for its logs.
@@ -102,31 +116,49 @@ def _replacing(target):
     shutil.rmtree(failed, ignore_errors=True)
 
 
+def build_report(board, image, program, clock_generator, reached, seed, command):
+    """All that report.json says, of what ``place_and_route`` reached and the network's speed."""
+    frequency, platform = clock_generator.frequency_hz, board.platform
+    return {
+        "board": board.name,
+        "device": f"{platform.device}-{platform.package}",
+        "bitstream": f"top{board.bitstream}",
+        "clock_mhz": float(frequency) / 1e6,
+        **reached,
+        **network_report(image, program, frequency, board.baud(frequency)),
+        "engine": board.engine.to_dict(),
+        "tools": tool_report(board.family),
+        "seed": seed,
+        "command": command,
+    }
+
+
+def _print_report(path, report):
+    """The figures that matter, in two lines."""
+    occupancy = ", ".join(
+        f"{cells['used']} of {cells['available']} {name}"
+        for name, cells in report["occupancy"].items()
+    )
+    print(f"{path}: {occupancy}")
+    print(
+        f"{report['fmax_mhz']:.1f} MHz reached, {report['clock_mhz']:g} MHz used:"
+        f" {report['model']} at {report['frames_per_s']:.1f} frames/s (T={report['T']})"
+    )
+
+
 def build(board, image, *, clock_hz=None, seed=None, out=Path("build"), command="", quiet=False):
     """Builds ``out/<board>/`` with top.bin or top.bit, logs and report.json; returns the report.
 
     Raises BuildError, ClockError, BaudError or EngineError; then ``out/<board>/`` is untouched.
     """
-    engine = board.engine
-    program = compile_program(image, engine)
+    program = compile_program(image, board.engine)
     seed = board.seed if seed is None else seed
     clock_generator = board.clock_generator(clock_hz or board.clock_hz)
-    frequency = clock_generator.frequency_hz
-    with _replacing(Path(out, board.name)) as folder:
-        reached = _place_and_route(board, clock_generator, seed, folder, quiet)
-        platform = board.platform
-        report = {
-            "board": board.name,
-            "device": f"{platform.device}-{platform.package}",
-            "bitstream": f"top{board.bitstream}",
-            "clock_mhz": float(frequency) / 1e6,
-            **reached,
-            **network_report(image, program, frequency, board.baud(frequency)),
-            "engine": engine.to_dict(),
-            "tools": tool_report(board.family),
-            "seed": seed,
-            "command": command,
-        }
+    with replacing(folder_of(board, out)) as folder:
+        with step(f"{board.name}: elaboration", quiet):
+            plan = prepare(board, clock_generator, seed)
+        reached = place_and_route(board, clock_generator, plan, folder, quiet)
+        report = build_report(board, image, program, clock_generator, reached, seed, command)
         Path(folder, "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
 
@@ -139,10 +171,10 @@ def megahertz(text):
     return value
 
 
-def parse(argv=None):
+def _parse(prog, description, argv):
     parser = argparse.ArgumentParser(
-        prog="python -m hw.build",
-        description=__doc__.split("\n\n")[0],
+        prog=prog,
+        description=description.split("\n\n")[0],
         epilog=f"boards: {', '.join(BOARDS)}",
     )
     add = parser.add_argument
@@ -156,16 +188,24 @@ def parse(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    """Exit status 0, or 2 after one line on stderr."""
-    args = parse(argv)
+def folder_of(board, out):
+    """Where the bitstream of a board is."""
+    return Path(out, board.name)
+
+
+def command_line(prog, description, work, folder, argv):
+    """What the command ``prog`` does: ``work``, as ``build``, which leaves it in ``folder``.
+
+    Exit status 0, or 2 after one line on stderr.
+    """
+    args = _parse(prog, description, argv)
     arguments = sys.argv[1:] if argv is None else argv
     try:
         board = find_board(args.board)
         image = network_image.load(args.model)
-        report = build(
+        report = work(
             board, image, clock_hz=args.clock and round(args.clock * 1e6), seed=args.seed,
-            out=args.out, command=" ".join(["python -m hw.build", *map(str, arguments)]),
+            out=args.out, command=" ".join([prog, *map(str, arguments)]),
         )
     except (BuildError, BaudError, ClockError, EngineError, ImageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -173,16 +213,13 @@ def main(argv=None):
     if args.json:
         print(json.dumps(report))
     else:
-        occupancy = ", ".join(
-            f"{cells['used']} of {cells['available']} {name}"
-            for name, cells in report["occupancy"].items()
-        )
-        print(f"{args.out / board.name}/{report['bitstream']}: {occupancy}")
-        print(
-            f"{report['fmax_mhz']:.1f} MHz reached, {report['clock_mhz']:g} MHz used:"
-            f" {report['model']} at {report['frames_per_s']:.1f} frames/s (T={report['T']})"
-        )
+        _print_report(folder(board, args.out) / report["bitstream"], report)
     return 0
+
+
+def main(argv=None):
+    """Exit status 0, or 2 after one line on stderr."""
+    return command_line("python -m hw.build", __doc__, build, folder_of, argv)
 
 
 if __name__ == "__main__":

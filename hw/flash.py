@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hw.bake
 from hw.boards import BOARDS
-from hw.build import find_board
+from hw.build import find_board, folder_of
+from hw.memory import has_spram
 from hw.tools import BuildError
 
 __all__ = ["flash", "main"]
@@ -18,11 +20,15 @@ __all__ = ["flash", "main"]
 LOADER = "openFPGALoader"
 
 
-def flash(board, out=Path("build"), volatile=False):
-    """Loads ``out/<board>/``'s bitstream. Raises BuildError."""
-    bitstream = Path(out, board.name, f"top{board.bitstream}")
+def flash(board, out=Path("build"), volatile=False, baked=False):
+    """Loads the bitstream of ``hw.build`` or ``hw.bake`` in ``out``. Raises BuildError."""
+    folder = hw.bake.folder_of(board, out) if baked else folder_of(board, out)
+    bitstream = folder / f"top{board.bitstream}"
     if not bitstream.is_file():
-        raise BuildError(f"there is no {bitstream}: make bitstream BOARD={board.name}")
+        target = "bake" if baked else "bitstream"
+        raise BuildError(f"there is no {bitstream}: make {target} BOARD={board.name}")
+    if baked and volatile and has_spram(board.platform):
+        raise BuildError(f"the {board.name} boots its network from the flash: not with --volatile")
     loader = shutil.which(LOADER)
     if loader is None:
         raise BuildError(f"{LOADER} is not installed: apt-get install openfpgaloader, or brew")
@@ -46,9 +52,11 @@ def main(argv=None):
                         help="of python -m hw.build (default: build)")
     parser.add_argument("--volatile", action="store_true",
                         help="leave the flash alone: the board forgets it when power is off")
+    parser.add_argument("--baked", action="store_true",
+                        help="the bitstream of python -m hw.bake, with a network")
     args = parser.parse_args(argv)
     try:
-        flash(find_board(args.board), args.out, args.volatile)
+        flash(find_board(args.board), args.out, args.volatile, args.baked)
     except (BuildError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

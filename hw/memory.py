@@ -5,10 +5,9 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.bus import HostWrite
+from hw.contents import HOST, power_up, rows_of
 
-__all__ = ["HOST", "NARROW", "SPRAM_DEPTH", "HostMemory", "WeightMemory"]
-
-HOST = 16
+__all__ = ["NARROW", "SPRAM_DEPTH", "HostMemory", "WeightMemory", "has_spram"]
 
 #: Words wider than this are written 32 bits at a time: ECP5 block RAM is widest without single
 #: 16-bit writes.
@@ -16,6 +15,11 @@ NARROW = 64
 
 #: Words of an SPRAM of an iCE40 UP5K, of 16 bits each.
 SPRAM_DEPTH = 1 << 14
+
+
+def has_spram(platform):
+    """Whether a platform's weights are in SPRAM."""
+    return getattr(platform, "device", None) == "iCE40UP5K"
 
 
 class HostMemory(wiring.Component):
@@ -46,11 +50,7 @@ class HostMemory(wiring.Component):
 
     def model(self, words):
         """Contents, one integer a word, after the host has written the uint16 ``words``."""
-        rows = [0] * self.depth
-        for address, value in enumerate(words):
-            word, part = divmod(address, max(self.width // HOST, 1))
-            rows[word] |= (int(value) & ((1 << self.width) - 1)) << (HOST * part)
-        return rows
+        return rows_of(words, self.width, self.depth)
 
     def _host_row(self, m):
         """Row and one-hot bank that the host addresses, and the data of a bank."""
@@ -68,7 +68,9 @@ class HostMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = mem = memory.Memory(shape=self.width, depth=self.depth, init=[])
+        m.submodules.memory = mem = memory.Memory(
+            shape=self.width, depth=self.depth, **power_up(platform, self)
+        )
         read = mem.read_port()
         write = mem.write_port(granularity=self.bank if self.banks > 1 else None)
         row, enable, word = self._host_row(m)
@@ -91,7 +93,7 @@ class WeightMemory(HostMemory):
     """
 
     def elaborate(self, platform):
-        if getattr(platform, "device", None) != "iCE40UP5K":
+        if not has_spram(platform):
             return super().elaborate(platform)
         m = Module()
         row, enable, word = self._host_row(m)

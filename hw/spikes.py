@@ -5,6 +5,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.bus import HostRead, HostWrite
+from hw.contents import power_up, rows_of
 from sw.program import Region
 
 __all__ = ["BANK", "SpikeMemory", "parts"]
@@ -39,6 +40,7 @@ class SpikeMemory(wiring.Component):
     """
 
     latency = 1
+    region = Region.SPIKES
 
     def __init__(self, width, depth):
         self.width, self.depth = width, depth
@@ -54,6 +56,10 @@ class SpikeMemory(wiring.Component):
             "host_read": In(HostRead),
         })
 
+    def model(self, words):
+        """Contents, one integer a word, after the host has written the uint16 ``words``."""
+        return rows_of(words, self.width, self.depth)
+
     def elaborate(self, platform):
         m = Module()
         bits = self.banks.bit_length() - 1
@@ -67,7 +73,7 @@ class SpikeMemory(wiring.Component):
         m.d.comb += self.host_read.data.eq(self.data.word_select(selected, BANK))
 
         # One of the two is silent, so their data are joined, not chosen: that is half the LUTs.
-        host_enable = self.host.enable & (self.host.region == Region.SPIKES)
+        host_enable = self.host.enable & (self.host.region == self.region)
         host_data = Signal(self.width)
         with m.If(host_enable):
             m.d.comb += host_data.eq(self.host.data.replicate(self.banks))
@@ -89,7 +95,8 @@ class SpikeMemory(wiring.Component):
         words = []
         for part, size in enumerate(sizes):
             m.submodules[f"memory{part}"] = mem = memory.Memory(
-                shape=self.width, depth=size, init=[]
+                shape=self.width, depth=size,
+                **power_up(platform, self, slice(part * power, part * power + size)),
             )
             read, write = mem.read_port(), mem.write_port(granularity=BANK)
             reads = writes = 1

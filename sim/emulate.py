@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tty
 
-from hw.verilog import endpoint_verilog
+from hw.verilog import baked_verilog, endpoint_verilog
 from sim.simulators import SimulationError, build_native
 from sw.engine import ENGINES
+from sw.program import compile_program
 
 __all__ = ["Emulator", "main"]
 
@@ -26,13 +27,18 @@ EPILOG = """examples:
 class Emulator:
     """A simulated accelerator at the end of a pseudo-terminal; a context manager.
 
+    baked : the image that it has when power comes, None for none.
+
     Members
     -------
     port : name of the terminal, for the host to open. It stays when the accelerator is reset.
     """
 
-    def __init__(self, engine, quiet_bits=QUIET_BITS):
-        self.program = build_native(endpoint_verilog(engine, quiet_bits))
+    def __init__(self, engine, quiet_bits=QUIET_BITS, baked=None):
+        verilog = endpoint_verilog(engine, quiet_bits)
+        if baked is not None:
+            verilog = baked_verilog(compile_program(baked, engine), quiet_bits)
+        self.program = build_native(verilog)
         # The host's end stays open here too, so that a host may come and go.
         self.device_end, self.host_end = os.openpty()
         tty.setraw(self.host_end)

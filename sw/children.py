@@ -16,15 +16,13 @@ def _kill_all():
         process.kill()
 
 
-def run_child(command, output, tick, **options):
-    """Exit status of a child process, stdout and stderr of which go to the file ``output``.
+def run_child(command, output, tick, stderr=subprocess.STDOUT, **options):
+    """Exit status of a child process, whose output goes to the file ``output``.
 
     tick: called about once a second; when it raises, or we are stopped, the child is killed.
-    options: of subprocess.Popen.
+    stderr: a file, or with the output. options: more of subprocess.Popen.
     """
-    with subprocess.Popen(
-        command, stdout=output, stderr=subprocess.STDOUT, **options
-    ) as process:
+    with subprocess.Popen(command, stdout=output, stderr=stderr, **options) as process:
         _RUNNING.add(process)
         try:
             while True:

@@ -29,7 +29,7 @@ from sw.packing import (
     to_words,
 )
 from sw.positions import Axis
-from sw.protocol import BLOCK_WORDS, Flags, encode_run, encode_writes
+from sw.protocol import BLOCK_WORDS, Flags, encode_run, encode_write, encode_writes
 from sw.record import MAP_LIMIT, Kind, field_words, fields, record_stride
 from sw.stream import check_stream, projection_fields, stream_bases, stream_fields
 from sw.strips import strips
@@ -177,6 +177,30 @@ class Program:
             for region, words in self.regions.items()
         )
         return np.frombuffer(zlib.crc32(octets).to_bytes(4, "little"), "<u2")
+
+    @property
+    def contents(self):
+        """Region -> uint16 words of the whole memory when all is loaded; not of the frame."""
+        filled = {
+            region: np.zeros(size, np.uint16)
+            for region, size in region_words(self.engine).items() if region != Region.FRAME
+        }
+        for region, words in self.regions.items():
+            filled[region][: len(words)] = words
+        address = stamp_address(self.engine)
+        filled[Region.SPIKES][address : address + len(self.stamp)] = self.stamp
+        return filled
+
+    def load_commands(self):
+        """The WRITEs of a load.
+
+        The stamp is 0 until all is there: who finds it knows that nothing is missing.
+        """
+        address, stamp = stamp_address(self.engine), self.stamp
+        yield encode_write(Region.SPIKES, address, np.zeros_like(stamp))
+        for region, words in self.regions.items():
+            yield from encode_writes(region, 0, words, BLOCK_WORDS)
+        yield encode_write(Region.SPIKES, address, stamp)
 
     def frame_commands(self):
         """The commands of a frame: its data, all zero, and the runs that take it to its logits.

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sw.engine import ENGINES
 from sw.experiments.report import fingerprint
 from sw.program import compile_program
 from tests.faults import FAULTS
+from tests.hw import baked_equality
 from tests.sim import link_faults, random_networks
 
 ROOT = Path(__file__).parents[1]
@@ -128,6 +130,20 @@ def test_faults_on_the_line_are_of_these_sources():
     page = " ".join((ROOT / "README.md").read_text().split())
     told = f"{sum(report['faults'].values()):,} faults"
     assert told in page and f"slowest took {report['longest']:.2f} s" in page
+
+
+def test_baked_bitstreams_are_of_these_sources():
+    """What a patched bitstream holds is what a rebuilt one does, in every block RAM."""
+    report = json.loads(baked_equality.RESULTS.read_text())
+    assert len(report["boards"]) == len(baked_equality.ACCELERATORS) == 2
+    for board in baked_equality.ACCELERATORS:
+        found = report["boards"][board.name]
+        assert found["design"] == baked_equality.design(board), f"changed: run {report['command']}"
+        assert found["image"] == baked_equality.IMAGE.checksum
+        assert found["differing"] == []
+        assert min(found["differing_unpatched"], found["differing_with_another_network"]) > 0
+    narrow = replace(board, small=replace(board.small, channel_depth=128))
+    assert baked_equality.design(narrow) != found["design"]
 
 
 def stale_experiment(report):

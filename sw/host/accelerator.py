@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sw.host.link import TIMEOUT, LinkError, LostSession, connect
-from sw.program import Region, compile_program, stamp_address
+from sw.program import compile_program, stamp_address
 from sw.protocol import (
     BLOCK_WORDS,
     check_status,
@@ -222,27 +222,22 @@ class Accelerator:
         return np.array_equal(self._read(stamp_address(self.engine), len(stamp)), stamp)
 
     def _write_program(self, program, progress):
-        """The stamp is 0 until all is there: who finds it knows that nothing is missing."""
-        address, stamp = stamp_address(self.engine), program.stamp
-        self._write(Region.SPIKES, address, np.zeros_like(stamp))
-        total = sum(map(len, program.regions.values()))
+        commands = list(program.load_commands())
         # None: only on a terminal.
         off = None if progress else True
-        with tqdm(total=2 * total, desc="load", unit="B", unit_scale=True, disable=off) as bar:
-            for region, words in program.regions.items():
-                for start in range(0, len(words), BLOCK_WORDS):
-                    block = words[start : start + BLOCK_WORDS]
-                    self._write(region, start, block)
-                    bar.update(2 * len(block))
-        self._write(Region.SPIKES, address, stamp)
-        if not self._holds(stamp):
+        total = sum(map(len, commands))
+        with tqdm(total=total, desc="load", unit="B", unit_scale=True, disable=off) as bar:
+            for command in commands:
+                check_status(self.link.ask(command))
+                bar.update(len(command))
+        if not self._holds(program.stamp):
             raise LinkError("the device does not keep what is written: load its bitstream again")
 
     def _write_frame(self, words):
-        self._write(self.program.frame_region, self.program.frame_address, words)
-
-    def _write(self, region, address, words):
-        for command in encode_writes(region, address, words, BLOCK_WORDS):
+        program = self.program
+        for command in encode_writes(
+            program.frame_region, program.frame_address, words, BLOCK_WORDS
+        ):
             check_status(self.link.ask(command))
 
     def _read(self, address, count):

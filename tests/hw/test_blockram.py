@@ -12,7 +12,8 @@ from amaranth.back import rtlil
 from hw.accelerator import Accelerator
 from hw.blockram import Memory, block_rams, lut_rams, memories
 from hw.boards import BOARDS, IGNORE_COLLISIONS
-from hw.memory import HOST, HostMemory
+from hw.contents import HOST
+from hw.memory import HostMemory
 from hw.tools import run_tool
 from sw.engine import ENGINES
 from sw.program import Region

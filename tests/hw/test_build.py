@@ -309,6 +309,6 @@ def test_every_board_has_an_engine():
 @pytest.mark.parametrize("clock", ["nan", "inf", "0", "-5", "fast"])
 def test_a_clock_that_is_none_is_refused(clock, capsys):
     with pytest.raises(SystemExit) as stopped:
-        hw.build.parse(["icebreaker", f"--clock={clock}"])
+        hw.build.main(["icebreaker", f"--clock={clock}"])
     assert stopped.value.code == 2
     assert "--clock" in capsys.readouterr().err

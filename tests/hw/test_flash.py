@@ -37,6 +37,23 @@ def test_the_bitstream_goes_to_its_board(built, name, board, flag):
     assert (built / "called").read_text() == f"--board {board} {flag} {path}\n"
 
 
+def test_a_baked_bitstream_goes_to_its_board(built, capfd):
+    assert "make bake BOARD=ulx3s-85f" in failure(
+        ["ulx3s-85f", "--out", f"{built}", "--baked"], capfd
+    )
+    for name, words, flag in (
+        ("ulx3s-85f", [], "ulx3s --write-flash"), ("icebreaker", [], "ice40_generic --write-flash"),
+        ("ulx3s-85f", ["--volatile"], "ulx3s --write-sram"),
+    ):
+        path = built / f"{name}-baked" / f"top{BOARDS[name].bitstream}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"bits")
+        assert main([name, "--out", f"{built}", "--baked", *words]) == 0
+        assert (built / "called").read_text() == f"--board {flag} {path}\n"
+    error = failure(["icebreaker", "--out", f"{built}", "--baked", "--volatile"], capfd)
+    assert "boots its network from the flash" in error
+
+
 def test_every_board_can_be_flashed(built):
     for name in BOARDS:
         assert main([name, "--out", f"{built}"]) == 0

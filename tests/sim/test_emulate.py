@@ -58,6 +58,26 @@ def test_a_reset_in_the_middle_of_a_stream(engine):
         assert device.infer(frames[0].numpy()).logits.tolist() == golden[0]
 
 
+@pytest.mark.parametrize("engine", [SMALL, TWO], ids=["one core", "a stem ahead"])
+def test_a_baked_network_needs_no_load(engine, monkeypatch):
+    """After power-up, and after a reset; another network is not taken to be there."""
+    model, other, frames = random_image(PLAIN), random_image(PLAIN, seed=5), random_frames(PLAIN, 2)
+    golden = IntegerNetwork(model)(frames).tolist()
+    with Emulator(engine, baked=model) as emulator:
+        with Accelerator.open(emulator.port, timeout=TIMEOUT) as device:
+            assert not device.loaded(other)
+            monkeypatch.setattr(device, "_write_program", None)
+            assert not device.load(model), "it was there"
+            for frame, logits in zip(frames.numpy(), golden, strict=True):
+                assert device.infer(frame).logits.tolist() == logits
+                emulator.reset()
+            monkeypatch.undo()
+            assert device.load(other)
+            assert not device.loaded(model)
+            wanted = IntegerNetwork(other)(frames[:1]).tolist()[0]
+            assert device.infer(frames[0].numpy()).logits.tolist() == wanted != golden[0]
+
+
 def test_a_host_killed_while_it_loads():
     """The next one finds no whole network, and loads it."""
     script = (

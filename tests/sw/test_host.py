@@ -21,14 +21,13 @@ from sw.frames import read_picture
 from sw.framing import BAUDS
 from sw.golden import IntegerNetwork
 from sw.host import __main__ as host
-from sw.host import accelerator as accelerators
 from sw.host import link
 from sw.host.accelerator import Accelerator
 from sw.host.link import LinkError
 from sw.image import save
 from sw.layers import Conv, Events, Network, Readout, Shape, Stem
 from sw.program import Region
-from sw.protocol import Opcode
+from sw.protocol import Opcode, encode_write
 from tests.support import random_frames, random_image
 from tests.sw.host_device import Board, on_a_pty
 from tests.sw.test_stem_core import ALONE, CORES, NETWORK
@@ -334,7 +333,7 @@ def test_a_port_that_goes_away(models):
     accelerator.close()
 
 
-def test_a_port_that_takes_nothing(models, monkeypatch):
+def test_a_port_that_takes_nothing(models):
     """What nobody reads fills the system's buffer up."""
     image = models[GRAY][0]
     with on_a_pty(Board(ALONE, image)) as port:
@@ -343,10 +342,9 @@ def test_a_port_that_takes_nothing(models, monkeypatch):
     tty.setraw(theirs)
     accelerator.close()
     accelerator.link.port = serial.Serial(os.ttyname(theirs), BAUDS[0], timeout=0.03)
-    monkeypatch.setattr(accelerators, "BLOCK_WORDS", 60_000)
     accelerator.link._in_session = True
     with pytest.raises(LinkError, match="takes no bytes"):
-        accelerator._write(Region.WEIGHTS, 0, np.zeros(60_000, np.uint16))
+        accelerator.link.ask(encode_write(Region.WEIGHTS, 0, np.zeros(60_000, np.uint16)))
     accelerator.close()
     os.close(ours)
     os.close(theirs)

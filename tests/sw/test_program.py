@@ -11,7 +11,8 @@ from sw.bounds import bounds
 from sw.engine import ENGINES, Engine, EngineError
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from sw.packing import channel_slot_bits
-from sw.program import Region, compile_program, region_words
+from sw.program import Region, compile_program, region_words, stamp_address
+from sw.protocol import COMMAND_BYTES, Opcode
 from sw.record import (
     MAP_LIMIT,
     Kind,
@@ -601,3 +602,31 @@ def test_a_readout_of_more_inputs_than_the_array_counts_is_refused(inputs, fits)
         return
     with pytest.raises(EngineError, match="readout1 has 4096 inputs, the engine counts to 4095"):
         compile_program(image, engine)
+
+
+@pytest.mark.parametrize("name", ["narrow", "cores"])
+def test_contents_are_those_after_a_load(name):
+    """Every command writes what it says; before the last one the stamp is missing."""
+    program = compile_program(random_image(NETWORK), ENGINES_TESTED[name])
+    held = {region: [0] * words for region, words in region_words(program.engine).items()}
+    *commands, last = program.load_commands()
+    address, stamp = stamp_address(program.engine), program.stamp.tolist()
+    held[Region.SPIKES][address : address + 2] = stamp
+    for command in commands:
+        write(held, command)
+    assert held[Region.SPIKES][address : address + 2] == [0, 0] != stamp
+    write(held, last)
+    assert not any(held.pop(Region.FRAME))
+    contents = {region: words.tolist() for region, words in program.contents.items()}
+    assert contents == held
+    other = compile_program(random_image(NETWORK, seed=5), program.engine)
+    assert contents != {region: words.tolist() for region, words in other.contents.items()}
+
+
+def write(held, command):
+    """Carries out a WRITE on lists of words."""
+    assert command[0] == Opcode.WRITE
+    start = int.from_bytes(command[2:5], "little")
+    words = np.frombuffer(command[COMMAND_BYTES:], "<u2").tolist()
+    assert len(words) == int.from_bytes(command[5:7], "little")
+    held[Region(command[1])][start : start + len(words)] = words

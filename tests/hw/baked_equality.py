@@ -1,0 +1,137 @@
+"""Bakes a network into small accelerators, builds them with it too, and compares all block RAM.
+
+    python -m tests.hw.baked_equality
+
+writes results/baked-equality.json, in minutes. The tests do it with memories alone.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from amaranth_boards.ice40_hx8k_b_evn import ICE40HX8KBEVNPlatform
+from amaranth_boards.ulx3s import ULX3S_25F_Platform
+
+from hw.bake import PLACED, ROUTED, bake, folder_of, memory_words, placeholder
+from hw.boards import BOARDS, Board
+from hw.build import place_and_route, prepare
+from hw.contents import Contents
+from hw.report import tool_report
+from hw.tools import run_tool
+from sw.engine import Engine
+from sw.files import replace_file
+from sw.program import compile_program
+from tests.hw.support import SMALL
+from tests.hw.test_device import IMAGE, NETWORK
+from tests.support import random_image
+
+COMMAND = "python -m tests.hw.baked_equality"
+RESULTS = Path("results/baked-equality.json")
+
+UNPACK = {"ice40": "iceunpack", "ecp5": "ecpunpack"}
+
+#: Another network for the same engines.
+OTHER = random_image(NETWORK, seed=5)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SmallBoard(Board):
+    """A board with an engine of its own."""
+
+    small: Engine
+
+    @property
+    def engine(self):
+        return self.small
+
+
+def small_board(base, engine, **changes):
+    values = {field.name: getattr(base, field.name) for field in fields(Board)}
+    return SmallBoard(**{
+        **values, "name": f"small-{base.family}", "small": engine, "nextpnr_opts": "", **changes
+    })
+
+
+def small_boards(engine):
+    """Of both families whose block RAM is patched."""
+    return [
+        small_board(
+            BOARDS["icebreaker"], engine, platform=ICE40HX8KBEVNPlatform, clock_hz=12_000_000,
+            synth_opts="", cells={"bram": "ICESTORM_RAM", "logic_cells": "ICESTORM_LC"},
+        ),
+        small_board(
+            BOARDS["ulx3s-85f"], engine, platform=ULX3S_25F_Platform, clock_hz=25_000_000
+        ),
+    ]
+
+
+#: Its spike memory is in two parts.
+ACCELERATORS = small_boards(replace(SMALL, spike_depth=300))
+
+
+def rebuild(board, image, folder):
+    """The folder of a build that has the network from the start."""
+    clock_generator = board.clock_generator(board.clock_hz)
+    contents = Contents(compile_program(image, board.engine).contents)
+    plan = prepare(board, clock_generator, board.seed, contents)
+    folder.mkdir()
+    place_and_route(board, clock_generator, plan, folder, quiet=True)
+    return folder
+
+
+def unpacked(board, folder):
+    """Block -> integers, of the bitstream in a folder."""
+    name = f"unpacked-{ROUTED[board.family]}"
+    run_tool(UNPACK[board.family], [f"top{board.bitstream}", name], folder)
+    return memory_words(Path(folder, name).read_text())
+
+
+def differing(board, one, other):
+    """Blocks that differ between the bitstreams of two folders."""
+    first, second = unpacked(board, one), unpacked(board, other)
+    assert first.keys() == second.keys() and len(first) > 10
+    return [block for block in first if first[block] != second[block]]
+
+
+def design(board):
+    """Digest of what is baked into."""
+    contents = Contents(placeholder(board.engine))
+    plan = prepare(board, board.clock_generator(board.clock_hz), board.seed, contents)
+    return plan.digest().hex()
+
+
+def compare(board, scratch):
+    """A dict of what was found."""
+    bake(board, OTHER, out=scratch)
+    folder = folder_of(board, scratch)
+    rebuilt = rebuild(board, IMAGE, scratch / f"{board.name}-rebuilt")
+    unpatched, another = (
+        len(differing(board, place, rebuilt)) for place in (folder / PLACED, folder)
+    )
+    start = time.monotonic()
+    report = bake(board, IMAGE, out=scratch)
+    seconds = time.monotonic() - start
+    bitstreams = (place / report["bitstream"] for place in (folder, rebuilt))
+    return {
+        "device": report["device"], "design": report["design"], "image": IMAGE.checksum,
+        "blocks": len(unpacked(board, folder)), "differing": differing(board, folder, rebuilt),
+        "differing_unpatched": unpatched, "differing_with_another_network": another,
+        "same_bitstream": len({path.read_bytes() for path in bitstreams}) == 1,
+        "seconds_to_patch": round(seconds, 1), "tools": tool_report(board.family),
+    }
+
+
+def main():
+    """Exit status 0, or 1 if any block differs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = {board.name: compare(board, Path(scratch)) for board in ACCELERATORS}
+    replace_file(RESULTS, json.dumps({"command": COMMAND, "boards": found}, indent=2) + "\n")
+    print(json.dumps(found, indent=2))
+    return int(any(board["differing"] for board in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
