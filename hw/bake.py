@@ -178,7 +178,8 @@ def bake(board, image, *, clock_hz=None, seed=None, out=Path("build"), command="
 
 def main(argv=None):
     """Exit status 0, or 2 after one line on stderr."""
-    return command_line("python -m hw.bake", __doc__, bake, folder_of, argv)
+    # Of the board, so that another network finds an engine that holds it too.
+    return command_line("python -m hw.bake", __doc__, bake, folder_of, "board", argv)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Builds the bitstream of a board with open tools, and a report of what it cost.
 
-The design does not depend on the network: any image that fits the engine is loaded at run time.
-The network given here is checked against the engine, and its speed goes into the report.
+The engine is found for the network (``hw.fit``), or it is the board's own, for many networks. The
+bitstream does not contain the network: any image that fits the engine is loaded at run time.
 """
 
 import argparse
@@ -15,7 +15,9 @@ from pathlib import Path
 
 from hw.boards import BOARDS, Top
 from hw.clock import ClockError
+from hw.fit import add_options, fitted
 from hw.report import (
+    TimingError,
     check_resources,
     check_timing,
     network_report,
@@ -31,6 +33,7 @@ from sw.program import compile_program
 
 __all__ = [
     "build",
+    "build_fitted",
     "build_report",
     "command_line",
     "find_board",
@@ -43,6 +46,10 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = Path("models/fashion-mnist.bsnn")
+
+#: Clocks that are tried, and how much faster than the next one a design must have been.
+TRIES = 3
+MARGIN = 0.97
 
 
 def find_board(name):
@@ -104,7 +111,8 @@ def replacing(target):
     except BuildError as error:
         shutil.rmtree(failed, ignore_errors=True)
         os.replace(folder, failed)
-        raise BuildError(f"{error} (logs: {failed})") from error
+        error.args = (f"{error} (logs: {failed})",)
+        raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -171,7 +179,36 @@ def megahertz(text):
     return value
 
 
-def _parse(prog, description, argv):
+def _slower(board, reached_hz):
+    """The fastest clock of whole MHz that a design reaches with some room. Raises BuildError."""
+    for clock_mhz in range(int(MARGIN * reached_hz / 1e6), 0, -1):
+        with contextlib.suppress(ClockError, BaudError):
+            board.clock_generator(clock_mhz * 1_000_000)
+            return clock_mhz * 1_000_000
+    raise BuildError(f"the {board.name} makes no clock below {reached_hz / 1e6:.1f} MHz")
+
+
+def build_fitted(work, board, image, fps=None, **options):
+    """``work``, as ``build``, with the engine that ``hw.fit`` finds, at the clock that it reaches.
+
+    That is the board's or, if it is missed, a slower one, for which an engine is found anew. Raises
+    what ``work`` and ``fit`` raise: TimingError if it is missed TRIES times.
+    """
+    def attempt(clock_hz):
+        chosen = fitted(board, image, "fit", clock_hz, fps)
+        return work(chosen, image, clock_hz=clock_hz, **options)
+
+    clock_hz = None
+    for _ in range(TRIES - 1):
+        try:
+            return attempt(clock_hz)
+        except TimingError as missed:
+            clock_hz = _slower(board, missed.reached_hz)
+            print(f"{missed}; now with {clock_hz / 1e6:g} MHz", file=sys.stderr)
+    return attempt(clock_hz)
+
+
+def _parse(prog, description, engine, argv):
     parser = argparse.ArgumentParser(
         prog=prog,
         description=description.split("\n\n")[0],
@@ -180,8 +217,10 @@ def _parse(prog, description, argv):
     add = parser.add_argument
     add("board", help="which board")
     add("--model", type=Path, default=DEFAULT_MODEL, metavar="FILE",
-        help=f"network image of the report (default: {DEFAULT_MODEL})")
-    add("--clock", type=megahertz, metavar="MHZ", help="of the design (default: the board's)")
+        help=f"network image that it is for (default: {DEFAULT_MODEL})")
+    add_options(parser, engine)
+    add("--clock", type=megahertz, metavar="MHZ",
+        help="of the design (default: the board's, or a slower one that --engine fit reaches)")
     add("--seed", type=int, help="of placement (default: the board's)")
     add("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
     add("--json", action="store_true", help="end with the report on stdout, in one line")
@@ -193,20 +232,26 @@ def folder_of(board, out):
     return Path(out, board.name)
 
 
-def command_line(prog, description, work, folder, argv):
+def command_line(prog, description, work, folder, engine, argv):
     """What the command ``prog`` does: ``work``, as ``build``, which leaves it in ``folder``.
 
-    Exit status 0, or 2 after one line on stderr.
+    engine: "fit" or "board", unless the user wants the other. Exit status 0, or 2 after one line on
+    stderr.
     """
-    args = _parse(prog, description, argv)
+    args = _parse(prog, description, engine, argv)
     arguments = sys.argv[1:] if argv is None else argv
     try:
         board = find_board(args.board)
         image = network_image.load(args.model)
-        report = work(
-            board, image, clock_hz=args.clock and round(args.clock * 1e6), seed=args.seed,
-            out=args.out, command=" ".join([prog, *map(str, arguments)]),
+        options = dict(
+            seed=args.seed, out=args.out, command=" ".join([prog, *map(str, arguments)])
         )
+        if args.engine == "fit" and args.clock is None:
+            report = build_fitted(work, board, image, args.fps, **options)
+        else:
+            clock_hz = args.clock and round(args.clock * 1e6)
+            board = fitted(board, image, args.engine, clock_hz, args.fps)
+            report = work(board, image, clock_hz=clock_hz, **options)
     except (BuildError, BaudError, ClockError, EngineError, ImageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -219,7 +264,7 @@ def command_line(prog, description, work, folder, argv):
 
 def main(argv=None):
     """Exit status 0, or 2 after one line on stderr."""
-    return command_line("python -m hw.build", __doc__, build, folder_of, argv)
+    return command_line("python -m hw.build", __doc__, build, folder_of, "fit", argv)
 
 
 if __name__ == "__main__":

@@ -250,13 +250,12 @@ def fit(image, board, clock_hz=None, fps=None):
     raise BuildError(f"{name} does not fit {device}: it needs {' and '.join(lacks)}")
 
 
-def add_options(parser):
-    """Adds --engine and --fps to a command line, for ``fitted``."""
+def add_options(parser, engine="fit"):
+    """Adds --engine, with that default, and --fps to a command line, for ``fitted``."""
     parser.add_argument(
-        "--engine", choices=("fit", "board"), default="fit",
-        help="fit: the fastest engine for the network that fits the part, or with --fps the"
-        " smallest that is fast enough; board: the board's own, for any network that fits it"
-        " (default: fit)",
+        "--engine", choices=("fit", "board"), default=engine,
+        help="fit: the fastest for the network that fits the part, or with --fps the smallest that"
+        f" will do; board: the board's own, for all networks that fit it (default: {engine})",
     )
     parser.add_argument(
         "--fps", type=float, metavar="N", help="frames/s that the engine is to compute, at least",

@@ -9,8 +9,8 @@ from sw.cycles import cycles_per_frame, layer_cycles
 from sw.framing import bytes_both_ways
 
 __all__ = [
-    "check_resources", "check_timing", "network_report", "packed_report", "resource_report",
-    "tool_report",
+    "TimingError", "check_resources", "check_timing", "network_report", "packed_report",
+    "resource_report", "tool_report",
 ]
 
 #: Packing of an iCE40: a logic cell holds a LUT4, a carry and a flip-flop, used or not.
@@ -18,6 +18,14 @@ _ICE40_PACKING = {
     "lut4": ("LCs used as LUT4 only", "LCs used as LUT4 and DFF"),
     "ff": ("LCs used as LUT4 and DFF", "LCs used as DFF only"),
 }
+
+
+class TimingError(BuildError):
+    """A clock that was missed. reached_hz: what the design's own clock reaches."""
+
+    def __init__(self, message, reached_hz):
+        super().__init__(message)
+        self.reached_hz = reached_hz
 
 
 def _utilisation(log):
@@ -38,7 +46,7 @@ def check_resources(log):
 
 
 def check_timing(report, clock_hz):
-    """Fmax in MHz of the design's clock in nextpnr's ``report``. Raises BuildError if it is missed.
+    """Fmax in MHz of the design's clock in nextpnr's ``report``. Raises TimingError, or BuildError.
 
     The clock must have been constrained to ``clock_hz``, or the check would prove nothing.
     """
@@ -53,10 +61,11 @@ def check_timing(report, clock_hz):
         raise BuildError(f"no clock was constrained to {clock_mhz:.4g} MHz (found: {found})")
     for name, clock in clocks.items():
         if clock["achieved"] < clock["constraint"]:
-            raise BuildError(
+            raise TimingError(
                 f"timing missed: {name.removeprefix('$glbnet$')} reaches"
                 f" {clock['achieved']:.2f} MHz, {clock['constraint']:.2f} MHz wanted;"
-                " ask for less with --clock MHZ or try another --seed"
+                " ask for less with --clock MHZ or try another --seed",
+                min(ours) * 1e6,
             )
     return round(min(ours), 3)
 

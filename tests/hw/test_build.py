@@ -71,8 +71,8 @@ def contents(folder):
 
 
 def run_main(capsys, *arguments):
-    """Exit status and stderr of the command line."""
-    status = hw.build.main([str(argument) for argument in arguments])
+    """Exit status and stderr of the command line, for the board's own engine."""
+    status = hw.build.main([*map(str, arguments), "--engine", "board"])
     return status, capsys.readouterr().err
 
 
@@ -84,7 +84,7 @@ def test_tiny_design_becomes_a_bitstream(name, echo, tmp_path, capsys):
     # One that fits the engine.
     model = MODEL if ENGINES[name].exact_gain else "models/tinbinn.bsnn"
     arguments = [name, "--model", model, "--out", tmp_path, "--seed", 3, "--json"]
-    assert hw.build.main([str(argument) for argument in arguments]) == 0
+    assert hw.build.main([*map(str, arguments), "--engine", "board"]) == 0
     printed = json.loads(capsys.readouterr().out)
     folder = tmp_path / name
     report = json.loads((folder / "report.json").read_text())
@@ -191,7 +191,7 @@ def test_bad_arguments_are_one_line(arguments, message, tmp_path, capsys, monkey
 
 def test_model_that_does_not_fit(monkeypatch, tmp_path, capsys):
     small = replace(ENGINES["icebreaker"], weight_depth=16)
-    monkeypatch.setitem(ENGINES, "icebreaker", small)
+    monkeypatch.setitem(BOARDS, "icebreaker", replace(BOARDS["icebreaker"], engine=small))
     status, error = run_main(capsys, "icebreaker", "--model", MODEL, "--out", tmp_path / "out")
     assert status == 2
     assert error.startswith("error: digits does not fit: ")
