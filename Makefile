@@ -7,6 +7,9 @@ N ?= 2
 SIM ?= verilator
 JOBS ?= 2
 
+# What an engine is found by.
+FITTED = $(ENGINE:%=--engine %) $(FPS:%=--fps %) $(CLOCK:%=--clock %)
+
 VENV := .venv
 ENV := $(VENV)/installed
 RUN := $(VENV)/bin/python
@@ -25,11 +28,11 @@ help:
 	@echo '  make emulate             the accelerator without a board, for python -m sw.host'
 	@echo '                           [BOARD=...]'
 	@echo '  make report              what a network takes on a board, without synthesis'
-	@echo '                           [BOARD=...] [MODEL=...]'
-	@echo '  make bitstream           place and route for a board; writes build/<board>/'
+	@echo '       [BOARD=...] [MODEL=...] [FPS=...] [ENGINE=board: its own, for many networks]'
+	@echo '  make bitstream           the engine for a network, placed and routed; build/<board>/'
 	@echo '       [BOARD=icebreaker|icebreaker-t1|ulx3s-85f|ulx3s-85f-wide|'
 	@echo '        ulx3s-85f-residual]'
-	@echo '       [MODEL=...] [SEED=...] [CLOCK=MHz]'
+	@echo '       [MODEL=...] [FPS=...] [ENGINE=board] [SEED=...] [CLOCK=MHz]'
 	@echo '  make bake                a bitstream with a network in it, and another in seconds;'
 	@echo '                           writes build/<board>-baked/ [BOARD=...] [MODEL=...]'
 	@echo '  make flash               put it on the board, with openFPGALoader [BOARD=...]'
@@ -89,13 +92,13 @@ verilog: $(ENV)
 	@echo build/accelerator-$(BOARD).v
 
 report: $(ENV)
-	$(RUN) -m sim.report $(BOARD) --model $(MODEL) $(CLOCK:%=--clock %) $(ARGS)
+	$(RUN) -m sim.report $(BOARD) --model $(MODEL) $(FITTED) $(ARGS)
 
 bitstream: $(ENV)
-	$(RUN) -m hw.build $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(CLOCK:%=--clock %) $(ARGS)
+	$(RUN) -m hw.build $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(FITTED) $(ARGS)
 
 bake: $(ENV)
-	$(RUN) -m hw.bake $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(CLOCK:%=--clock %) $(ARGS)
+	$(RUN) -m hw.bake $(BOARD) --model $(MODEL) $(SEED:%=--seed %) $(FITTED) $(ARGS)
 
 flash: $(ENV)
 	$(RUN) -m hw.flash $(BOARD) $(ARGS)

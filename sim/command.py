@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -9,10 +10,33 @@ from hw.tools import BuildError
 from sim.simulators import SimulationError
 from sw import data, image
 from sw.bounds import ExportError
-from sw.engine import ENGINES, EngineError
+from sw.engine import ENGINES, Engine, EngineError
 from sw.frames import NOISE
 
-__all__ = ["accuracy_of", "add_arguments", "finish"]
+__all__ = ["accuracy_of", "add_arguments", "add_engine", "engine_of", "finish"]
+
+
+def add_engine(parser):
+    """Adds --engine to a command line, for ``engine_of``."""
+    parser.add_argument(
+        "--engine", default="icebreaker", metavar="BOARD|REPORT",
+        help="that of a board, or the one of which a build's report.json tells (default:"
+        " icebreaker)",
+    )
+
+
+def engine_of(name):
+    """The Engine of a board of that name, or of the report of a build. Raises EngineError."""
+    if name in ENGINES:
+        return ENGINES[name]
+    try:
+        return Engine.from_dict(json.loads(Path(name).read_text())["engine"])
+    except OSError as error:
+        raise EngineError(
+            f"{name}: neither a board ({', '.join(ENGINES)}) nor the report of a build"
+        ) from error
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EngineError(f"{name}: no report of a build") from error
 
 
 def add_arguments(parser, images):
@@ -20,8 +44,7 @@ def add_arguments(parser, images):
     add = parser.add_argument
     add("--model", required=True, metavar="MODEL.bsnn", help="network image to load")
     add("-n", "--images", type=int, default=images, help=f"test images to run (default: {images})")
-    add("--engine", choices=ENGINES, default="icebreaker",
-        help="engine of which board (default: icebreaker)")
+    add_engine(parser)
     add("--data", choices=(*data.DATASETS, NOISE), help="data set (default: the model's own)")
     add("--data-root", metavar="DIR", help="where the data set lies")
     add("--json", action="store_true", help="print the result as one line of JSON")

@@ -106,7 +106,7 @@ def demo(folder=Path("build/demo"), images=50, simulator="verilator"):
     with _stage(4, "build", f"the bitstream for {BOARD}", seconds):
         report = build(
             BOARDS[BOARD], network_image,
-            command=f"make bitstream BOARD={BOARD} MODEL={model_path}",
+            command=f"make bitstream BOARD={BOARD} MODEL={model_path} ENGINE=board",
         )
 
     differences = list(result["differences"])
@@ -132,7 +132,7 @@ def demo(folder=Path("build/demo"), images=50, simulator="verilator"):
             f"python sw/export.py {checkpoint} -o {model_path}",
             f"python -m sw.golden --model {model_path} --data digits",
             f"make sim MODEL={model_path} N={images} SIM={simulator}",
-            f"make bitstream BOARD={BOARD} MODEL={model_path}",
+            f"make bitstream BOARD={BOARD} MODEL={model_path} ENGINE=board",
         ],
         "physical_board": False,
     }

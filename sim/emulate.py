@@ -9,8 +9,9 @@ import sys
 import tty
 
 from hw.verilog import baked_verilog, endpoint_verilog
+from sim.command import add_engine, engine_of
 from sim.simulators import SimulationError, build_native
-from sw.engine import ENGINES
+from sw.engine import EngineError
 from sw.program import compile_program
 
 __all__ = ["Emulator", "main"]
@@ -88,9 +89,8 @@ def main(argv=None):
         prog="python -m sim.emulate", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_engine(parser)
     add = parser.add_argument
-    add("--engine", choices=ENGINES, default="icebreaker",
-        help="engine of which board (default: icebreaker)")
     add("--port", metavar="NAME", help="a name for the terminal, which must not exist yet")
     args = parser.parse_args(argv)
     # Ended in whatever way, it takes the simulation and the name of the terminal along. A shell
@@ -98,7 +98,7 @@ def main(argv=None):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        with Emulator(ENGINES[args.engine]) as emulator, _link(args.port, emulator.port) as port:
+        with Emulator(engine_of(args.engine)) as emulator, _link(args.port, emulator.port) as port:
             print(
                 f"the accelerator of {args.engine}, simulated, is at {port}; in another terminal:\n"
                 "  python -m sw.host infer models/digits.bsnn docs/pictures/digit.png"
@@ -110,7 +110,7 @@ def main(argv=None):
             return 2
     except KeyboardInterrupt:
         return 0
-    except SimulationError as error:
+    except (EngineError, SimulationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from hw.verilog import accelerator_verilog
-from sim.command import accuracy_of, add_arguments, finish
+from sim.command import accuracy_of, add_arguments, engine_of, finish
 from sim.frames import load_frames
 from sim.simulators import SimulationError, build_native
 from sw import image, protocol
 from sw.cycles import cycles_per_frame
-from sw.engine import ENGINES
 from sw.golden import IntegerNetwork
 from sw.program import compile_program
 
@@ -129,7 +128,7 @@ def _parser():
 def _run(arguments):
     model = image.load(arguments.model)
     frames, labels = load_frames(model, arguments)
-    result = run(model, IntegerNetwork(model), frames.numpy(), ENGINES[arguments.engine])
+    result = run(model, IntegerNetwork(model), frames.numpy(), engine_of(arguments.engine))
     accuracy = accuracy_of(result.pop("logits"), labels)
     return {
         **result, "accuracy": accuracy, "frames_per_s": result["frames"] / result["seconds"],

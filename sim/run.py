@@ -15,13 +15,13 @@ import torch
 from tqdm import tqdm
 
 from hw.boards import BOARDS
-from sim.command import accuracy_of, add_arguments, finish
+from sim.command import accuracy_of, add_arguments, engine_of, finish
 from sim.frames import load_frames
 from sim.plan import Plan
 from sim.simulators import SIMULATORS, SimulationError, build, source_digest
 from sw import image
 from sw.cycles import cycles_per_frame, layer_cycles
-from sw.engine import ENGINES
+from sw.engine import EngineError
 from sw.golden import IntegerNetwork
 from sw.program import compile_program
 
@@ -123,7 +123,9 @@ def run(arguments):
     """Simulate as the command line says. Returns a dict of figures, with all differences."""
     model = image.load(arguments.model)
     images, labels = load_frames(model, arguments)
-    engine = ENGINES[arguments.engine]
+    engine = engine_of(arguments.engine)
+    if arguments.netlist and arguments.engine not in BOARDS:
+        raise EngineError("--netlist needs a board, not the report of a build")
     plan = make_plan(model, IntegerNetwork(model), images.numpy(), engine)
     gates_of = BOARDS[arguments.engine] if arguments.netlist else None
     result = simulate(plan, arguments.sim, gates_of)
