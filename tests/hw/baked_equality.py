@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def unpacked(board, folder):
 def differing(board, one, other):
     """Blocks that differ between the bitstreams of two folders."""
     first, second = unpacked(board, one), unpacked(board, other)
-    assert first.keys() == second.keys() and len(first) > 10
+    assert first and first.keys() == second.keys()
     return [block for block in first if first[block] != second[block]]
 
 
@@ -126,8 +127,9 @@ def compare(board, scratch):
 
 def main():
     """Exit status 0, or 1 if any block differs."""
-    with tempfile.TemporaryDirectory() as scratch:
-        found = {board.name: compare(board, Path(scratch)) for board in ACCELERATORS}
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor() as pool:
+        results = pool.map(compare, ACCELERATORS, [Path(scratch)] * len(ACCELERATORS))
+        found = {board.name: result for board, result in zip(ACCELERATORS, results, strict=True)}
     replace_file(RESULTS, json.dumps({"command": COMMAND, "boards": found}, indent=2) + "\n")
     print(json.dumps(found, indent=2))
     return int(any(board["differing"] for board in found.values()))
