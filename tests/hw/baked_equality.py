@@ -1,4 +1,4 @@
-"""Bakes a network into small accelerators, builds them with it too, and compares all block RAM.
+"""Bakes a network into a small accelerator, builds one with it too, and compares all block RAM.
 
     python -m tests.hw.baked_equality
 
@@ -9,7 +9,6 @@ import json
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -69,8 +68,9 @@ def small_boards(engine):
     ]
 
 
-#: Its spike memory is in two parts.
-ACCELERATORS = small_boards(replace(SMALL, spike_depth=300))
+#: Its spike memory is in two parts. Not on iCE40: there Yosys names the cells of an accelerator
+#: otherwise when its memories hold other bits, so the same netlist is placed elsewhere.
+ACCELERATORS = small_boards(replace(SMALL, spike_depth=300))[1:]
 
 
 def rebuild(board, image, folder):
@@ -127,9 +127,8 @@ def compare(board, scratch):
 
 def main():
     """Exit status 0, or 1 if any block differs."""
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor() as pool:
-        results = pool.map(compare, ACCELERATORS, [Path(scratch)] * len(ACCELERATORS))
-        found = {board.name: result for board, result in zip(ACCELERATORS, results, strict=True)}
+    with tempfile.TemporaryDirectory() as scratch:
+        found = {board.name: compare(board, Path(scratch)) for board in ACCELERATORS}
     replace_file(RESULTS, json.dumps({"command": COMMAND, "boards": found}, indent=2) + "\n")
     print(json.dumps(found, indent=2))
     return int(any(board["differing"] for board in found.values()))
