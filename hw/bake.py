@@ -107,7 +107,8 @@ def _check(board, folder, tables):
         for place in (folder / PLACED, folder)
     )
     found = sum(
-        (a ^ b).bit_count() for block in old for a, b in zip(old[block], new[block], strict=True)
+        (a ^ b).bit_count()
+        for block in old for a, b in zip(old[block], new.get(block, ()), strict=False)
     )
     if found != before.size:
         raise BuildError(

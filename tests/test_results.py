@@ -135,7 +135,7 @@ def test_faults_on_the_line_are_of_these_sources():
 def test_baked_bitstreams_are_of_these_sources():
     """What a patched bitstream holds is what a rebuilt one does, in every block RAM."""
     report = json.loads(baked_equality.RESULTS.read_text())
-    assert len(report["boards"]) == len(baked_equality.ACCELERATORS) == 2
+    assert len(report["boards"]) == len(baked_equality.ACCELERATORS) == 1
     for board in baked_equality.ACCELERATORS:
         found = report["boards"][board.name]
         assert found["design"] == baked_equality.design(board), f"changed: run {report['command']}"

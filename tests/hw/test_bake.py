@@ -1,7 +1,7 @@
 """Baked bitstreams: what the tools put into block RAM is what a build of the network has there.
 
 Memories alone stand in for the accelerator, so that they place and route in seconds.
-tests.hw.baked_equality does it with accelerators, for results/.
+tests.hw.baked_equality does it with an accelerator, for results/.
 """
 
 import json
