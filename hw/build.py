@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hw.boards import BOARDS, Top
+from hw.boards import BOARDS
 from hw.clock import ClockError
 from hw.report import (
     check_resources,
@@ -23,6 +23,7 @@ from hw.report import (
     tool_report,
 )
 from hw.tools import BuildError, run_plan, step, write_plan
+from hw.top import Top
 from hw.uart import BaudError
 from sw import image as network_image
 from sw.engine import EngineError
@@ -43,7 +44,7 @@ def find_board(name):
 
 def prepare(board, clock_generator, seed):
     """Amaranth's BuildPlan: the same files, byte for byte, for the same arguments."""
-    return board.platform().prepare(
+    return board.new_platform().prepare(
         Top(board, clock_generator),
         emit_src=False,
         script_after_read=board.script,

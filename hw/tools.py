@@ -15,9 +15,14 @@ STEPS = {
     "yosys": "synthesis",
     "nextpnr-ice40": "placement and routing",
     "nextpnr-ecp5": "placement and routing",
+    "nextpnr-himbaechel-gowin": "placement and routing",
     "icepack": "bitstream",
     "ecppack": "bitstream",
+    "gowin_pack": "bitstream",
 }
+
+#: Tools that are no YoWASP packages: of Project Apicula.
+PLAIN = ("gowin_pack",)
 
 
 class BuildError(RuntimeError):
@@ -25,8 +30,9 @@ class BuildError(RuntimeError):
 
 
 def tool_path(tool):
-    """The YoWASP tool of this Python environment. Raises BuildError if it is not installed."""
-    path = Path(sysconfig.get_path("scripts")) / f"yowasp-{tool}"
+    """The tool of this Python environment. Raises BuildError if it is not installed."""
+    name = tool if tool in PLAIN else f"yowasp-{tool}"
+    path = Path(sysconfig.get_path("scripts")) / name
     if not path.is_file():
         raise BuildError(f"{path.name} is not installed: pip install 'agamemnon[fpga]'")
     return path
@@ -66,7 +72,7 @@ def step(title, quiet=False):
 
 
 def run_tool(tool, arguments, folder, tick=lambda: None):
-    """Runs a YoWASP tool in ``folder``, its messages in ``<tool>.log``. It is stopped when we are.
+    """Runs a tool in ``folder``, its messages in ``<tool>.log``. It is stopped when we are.
 
     Calls ``tick`` about once a second. Raises BuildError with the tool's first error.
     """

@@ -23,7 +23,7 @@ from sw.record import EVERY_FIELD, record_words
 from sw.size import size_report
 from tests.hw.support import play
 from tests.readme import PAGES, ROOT, anchors, blocks, commands, links, table
-from tests.support import random_image
+from tests.support import BOARD_ENGINES, random_image
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
@@ -403,7 +403,9 @@ def test_info_is_laid_out_as_the_page_says():
     assert f"`version` 1, which is {VERSION}," in cell
 
 
-@pytest.mark.parametrize("board", [name for name in ENGINES if ENGINES[name].exact_gain])
+@pytest.mark.parametrize("board", [
+    name for name, engine in BOARD_ENGINES.items() if engine.exact_gain
+])
 def test_cycle_table_is_that_of_the_cycle_model(board):
     """The page's terms for the layers of a built-in network, by hand."""
     engine, network = ENGINES[board], digits()
