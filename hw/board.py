@@ -56,6 +56,16 @@ class Board:
         platform.add_resources(self.extra)
         return platform
 
+    def request_led(self, platform):
+        """The port of the LED, which no other part of the design may request, or None."""
+        if not self.led:
+            return None
+        resource, *colour = self.led
+        port = platform.request(resource, 0, dir="-")
+        for name in colour:
+            port = getattr(port, name)
+        return port
+
     def baud(self, frequency_hz):
         """The fastest of the bridge that ``frequency_hz`` divides to. Raises BaudError."""
         for baud in self.bauds:

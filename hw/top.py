@@ -18,7 +18,7 @@ class Top(Elaboratable):
     """
 
     def __init__(self, board, clock_generator):
-        self.led, self.clock_generator = board.led, clock_generator
+        self.board, self.clock_generator = board, clock_generator
         frequency = clock_generator.frequency_hz
         divisor = divisor_for(frequency, board.baud(frequency))
         self.device = Device(board.engine, divisor, quiet_bits(frequency))
@@ -34,11 +34,8 @@ class Top(Elaboratable):
         m.submodules.rx_buffer = rx_buffer = io.Buffer("i", pins.rx)
         m.submodules.tx_buffer = tx_buffer = io.Buffer("o", pins.tx)
         m.d.comb += [device.rx_line.eq(rx_buffer.i), tx_buffer.o.eq(device.tx_line)]
-        if self.led:
-            resource, *colour = self.led
-            led = platform.request(resource, 0, dir="-")
-            for name in colour:
-                led = getattr(led, name)
+        led = self.board.request_led(platform)
+        if led is not None:
             m.submodules.led_buffer = led_buffer = io.Buffer("o", led)
             m.d.comb += led_buffer.o.eq(device.lost)
         return m

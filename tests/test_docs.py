@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hw.boards import BOARDS
 from sw import data, image
 from sw.cycles import cycles_per_frame, layer_cycles
-from sw.engine import ENGINES, Engine
+from sw.engine import ENGINES, Engine, boards_of
 from sw.layers import Conv, Events, Network, Readout, Shape
 from sw.model import SpikingNetwork
 from sw.networks import BUILTIN, cnv, digits, fashion_mnist, resnet19
@@ -316,6 +317,29 @@ def test_results_table_is_that_of_the_builds():
     assert results.render_layers(ARCHITECTURE, swapped[::-1]) != ARCHITECTURE
 
 
+def test_boards_table_is_that_of_the_boards():
+    reports = results.load()
+    assert results.render_boards(README, reports) == README
+    index = [report["board"] for report in reports].index("icesugar")
+    for key in ("fmax_mhz", "frames_per_s", "baud"):
+        changed = [*reports]
+        changed[index:index + 2] = [{**report, key: 1e6} for report in reports[index:index + 2]]
+        assert results.render_boards(README, changed) != README
+    with pytest.raises(KeyError, match="icesugar"):
+        results.render_boards(README, [*reports[:index], *reports[index + 2:]])
+    rows = {row[0].strip("`"): row for row in table(README, *results.BOARD_COLUMNS)}
+    assert rows.keys() == BOARDS.keys()
+    assert rows["orangecrab"][8].startswith("N17, M18:")
+    assert rows["colorlight-5a-75b"][9] == "none"
+
+
+def test_boards_of_the_help_are_all():
+    makefile = (ROOT / "Makefile").read_text()
+    listed = re.search(r"\[BOARD=(icebreaker\|.*?)\]", makefile, re.S)[1]
+    names = re.split(r"\|", re.sub(r"'\n\t@echo ' *", "", listed))
+    assert names == [*BOARDS]
+
+
 def shown(engine):
     """The cells of an engine's column, by parameter; of a stem core, what it has otherwise."""
     cells = {}
@@ -332,10 +356,12 @@ def shown(engine):
 
 
 def test_engine_table_is_that_of_the_boards():
-    rows = table(ARCHITECTURE, "parameter", *ENGINES)
+    """A column an engine, under the names of all boards that carry it."""
+    heads = [", ".join(boards_of(engine)) for engine in BOARD_ENGINES.values()]
+    rows = table(ARCHITECTURE, "parameter", *heads)
     names = [row[0].strip("`") for row in rows]
-    for column, board in enumerate(ENGINES, 1):
-        assert dict(zip(names, (row[column] for row in rows), strict=True)) == shown(ENGINES[board])
+    for column, engine in enumerate(BOARD_ENGINES.values(), 1):
+        assert dict(zip(names, (row[column] for row in rows), strict=True)) == shown(engine)
 
 
 def test_columns_of_the_engine_table():

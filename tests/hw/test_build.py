@@ -77,7 +77,10 @@ def run_main(capsys, *arguments):
     return status, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", [
+    # A part and a kind of clock and LED each; the pins of all boards are in test_boards.
+    "icebreaker", "upduino-v3", "hx8k-evn", "tang-nano-9k", "colorlight-5a-75b", "ulx3s-85f",
+])
 def test_tiny_design_becomes_a_bitstream(name, echo, tmp_path, capsys):
     for stale in (tmp_path / name, tmp_path / f"{name}.failed"):
         stale.mkdir()
