@@ -17,34 +17,33 @@ class Board:
 
     platform: of amaranth-boards; its ``uart`` resource is the USB bridge. extra: resources that it
     lacks. led: resource of a LED, and which of its colours if it has some; empty: no LED is free.
-    family: of nextpnr.
-    clock: name of the crystal's resource, of crystal_hz. clock_hz: of the design, and seed: of
-    placement, unless the user asks for others. pll: None if the crystal's clock is the only one.
-    bauds: what the bridge does, the fastest first.
-    script: of Yosys, before synthesis. synth_opts, nextpnr_opts: measured best for the popcount
-    array. cells: report key -> nextpnr's names of the cells it counts, all of which
-    take the places of the first. bitstream: suffix. loader:
-    openFPGALoader's arguments for the board; by_hand: without any, where the bitstream is copied.
+    bauds: what the bridge does, the fastest first. clock: name of the crystal's resource, of
+    crystal_hz. clock_hz: of the design, and seed: of placement, unless the user asks for others.
+    pll: None if the crystal's clock is the only one. family: of nextpnr. script: of Yosys, before
+    synthesis. synth_opts, nextpnr_opts: measured best for the popcount array. cells: report key ->
+    nextpnr's names of the cells it counts, which all take the places of the first. bitstream:
+    suffix. loader: openFPGALoader's arguments for the board; without any, by_hand: where the
+    bitstream is copied.
     """
 
     name: str
     platform: type
     extra: tuple = ()
     led: tuple = ("led",)
-    family: str
+    bauds: tuple = BAUDS
     clock: str
     crystal_hz: int
     clock_hz: int
+    seed: int = 1
     pll: type | None
+    family: str
+    script: str
     synth_opts: str
     nextpnr_opts: str
     cells: dict
     bitstream: str
     loader: str = ""
     by_hand: str = ""
-    bauds: tuple = BAUDS
-    seed: int = 1
-    script: str
 
     @property
     def engine(self):

@@ -41,7 +41,6 @@ WIDE = "--placer static --router router2"
 CAUTIOUS_BAUDS = (1_000_000, 500_000, 115_200)
 
 
-
 class OrangeCrab(OrangeCrabR0_2_25FPlatform):
     """Without dfu-suffix, which the boot loader and openFPGALoader can do without."""
 
@@ -82,8 +81,8 @@ _UPDUINO = replace(
     platform=UpduinoV3Platform,
     # The oscillator reaches pin 20 once the jumper OSC is closed; the PLL's own pin is 35.
     pll=Ice40CorePll,
-    # Its FT232H is at the flash alone. Pins 45 and 47 of the part are neighbours in the right row
-    # of the header (JP6), behind 48.
+    # Its FT232H is at the flash alone. Places 17 and 18 of the right header, JP6 of the schematic,
+    # are marked 45 and 47, as the pins of the part.
     extra=(UARTResource(
         0, rx="17", tx="18", conn=("j", 1), attrs=Attrs(IO_STANDARD="SB_LVCMOS", PULLUP=1),
     ),),
@@ -165,7 +164,7 @@ _ORANGECRAB = replace(
     clock="clk",
     crystal_hz=48_000_000,
     clock_hz=48_000_000,
-    # Its USB is at the FPGA itself. Pins 0 and 1 of the header are RX and TX of a Feather.
+    # Its USB is at the FPGA itself. Pins 0 and 1 of the header are where a Feather has RX and TX.
     extra=(UARTResource(
         0, rx="0", tx="1", conn=("io", 0), attrs=Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"),
     ),),
@@ -179,10 +178,10 @@ _COLORLIGHT = replace(
     _ULX3S_25F,
     name="colorlight-5a-75b",
     platform=Colorlight_5A75B_R70Platform,
-    # The LED's pin is the UART's, and the button's too: both on J19.
+    # On J19, the UART's transmitter has the pin of the LED, and its receiver that of the button.
     led=(),
     bauds=CAUTIOUS_BAUDS,
-    # The board has no USB: JTAG is four pads, for an adapter as of amaranth-boards.
+    # It has no USB: JTAG is on pads, for an adapter. amaranth-boards takes an FT232H.
     loader="--board colorlight --cable ft232",
 )
 
