@@ -25,8 +25,8 @@ PAGE = ROOT / "README.md"
 LAYERS_PAGE = ROOT / "docs" / "architecture.md"
 
 BOARD_COLUMNS = (
-    "`BOARD=`", "part", "MACs/cycle", "logic in use", "block RAM", "fmax", "clock", "crystal",
-    "UART: rx, tx", "LED", "frames/s",
+    "`BOARD=`", "part", "MACs/cycle", "crystal", "UART: rx, tx", "LED", "clock", "fmax",
+    "logic in use", "block RAM", "frames/s",
 )
 COLUMNS = (
     "board", "network", "MACs/cycle", "LUT4", "for each MAC/cycle", "logic in use", "block RAM",
@@ -74,12 +74,16 @@ def _board_row(board, report):
     platform = board.new_platform()
     clock = platform.request(board.clock, 0, dir="-")
     uart, led = platform.request("uart", 0, dir="-"), board.request_led(platform)
+    known = (
+        f"`{board.name}`", f"{platform.device}-{platform.package}",
+        f"{board.engine.macs_per_cycle:,}", f"{board.crystal_hz / 1e6:g} MHz, {_pin(clock)}",
+        f"{_pin(uart.rx)}, {_pin(uart.tx)}: {board.baud(board.clock_hz) / 1e6:g} Mbaud",
+        "none" if led is None else _pin(led), f"{board.clock_hz / 1e6:g} MHz",
+    )
+    if report is None:
+        return *known, *["not built"] * (len(BOARD_COLUMNS) - len(known))
     return (
-        f"`{board.name}`", report["device"], f"{report['lanes']:,}", _logic(report),
-        _of(report, "bram"), f"{report['fmax_mhz']:.1f} MHz", f"{report['clock_mhz']:.0f} MHz",
-        f"{board.crystal_hz / 1e6:g} MHz, {_pin(clock)}",
-        f"{_pin(uart.rx)}, {_pin(uart.tx)}: {report['baud'] / 1e6:g} Mbaud",
-        "none" if led is None else _pin(led),
+        *known, f"{report['fmax_mhz']:.1f} MHz", _logic(report), _of(report, "bram"),
         f"{report['frames_per_s']:,.0f} (`{report['model']}`)",
     )
 
@@ -129,7 +133,7 @@ def render_boards(text, reports):
     """README with the table of boards as it should be: each with the last of its networks."""
     found = {(report["board"], report["model"]): report for report in reports}
     return replace_table(text, BOARD_COLUMNS, (
-        _board_row(board, found[name, NETWORKS[name][-1]]) for name, board in BOARDS.items()
+        _board_row(board, found.get((name, NETWORKS[name][-1]))) for name, board in BOARDS.items()
     ))
 
 
