@@ -27,7 +27,7 @@ EXPERIMENTS = sorted((ROOT / "results" / "experiments").glob("*.json"))
 UNFINISHED = {"ulx3s-85f", "ulx3s-85f-residual", "ulx3s-85f-wide"}
 #: Boards still to be built: python -m hw.bench BOARD, and python docs/results.py.
 UNBUILT = {
-    "tang-nano-9k", "ulx3s-25f", "orangecrab", "colorlight-5a-75b", "ecpix5",
+    "ulx3s-25f", "orangecrab", "colorlight-5a-75b", "ecpix5",
 }
 EQUALITY = ROOT / "results" / "equality.json"
 
