@@ -26,9 +26,7 @@ EXPERIMENTS = sorted((ROOT / "results" / "experiments").glob("*.json"))
 #: Boards some of whose seeds are still to be run with the link: python -m hw.seeds goes on.
 UNFINISHED = {"ulx3s-85f", "ulx3s-85f-residual", "ulx3s-85f-wide"}
 #: Boards still to be built: python -m hw.bench BOARD, and python docs/results.py.
-UNBUILT = {
-    "ulx3s-25f", "orangecrab", "colorlight-5a-75b", "ecpix5",
-}
+UNBUILT = {"ulx3s-25f", "orangecrab", "colorlight-5a-75b"}
 EQUALITY = ROOT / "results" / "equality.json"
 
 
