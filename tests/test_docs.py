@@ -304,7 +304,10 @@ def test_seeds_table_is_that_of_the_runs():
 
 
 def test_results_table_is_that_of_the_builds():
-    reports = results.load()
+    assert results.render(README, results.load()) == README
+    # Of boards that share an engine, the first.
+    reports = [report for report in results.load() if report["board"] in BOARD_ENGINES]
+    assert {report["board"] for report in results.load()} - BOARD_ENGINES.keys()
     assert results.render(README, reports) == README
     assert results.render(README, reports[1:]) != README
     for key in ("lut4", "frames_per_s"):
