@@ -1,4 +1,7 @@
-"""Rewrites the place-and-route tables of README.md and architecture.md from ``results/``.
+"""Rewrites the tables of boards, builds and seeds of README.md and architecture.md.
+
+They come from ``results/`` and ``hw.boards``; of boards with the same engine, the first stands for
+all of them, but in the table of boards.
 
 Run it after new builds or seeds: ``python docs/results.py``.
 """
@@ -8,12 +11,23 @@ from pathlib import Path
 
 from tables import replace_table
 
-__all__ = ["LAYERS_PAGE", "PAGE", "load", "load_seeds", "render", "render_layers", "render_seeds"]
+from hw.bench import NETWORKS
+from hw.boards import BOARDS
+from sw.engine import boards_of
+
+__all__ = [
+    "LAYERS_PAGE", "PAGE", "load", "load_seeds", "render", "render_boards", "render_layers",
+    "render_seeds",
+]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"
 LAYERS_PAGE = ROOT / "docs" / "architecture.md"
 
+BOARD_COLUMNS = (
+    "`BOARD=`", "part", "MACs/cycle", "crystal", "UART: rx, tx", "LED", "clock", "fmax",
+    "logic in use", "block RAM", "frames/s",
+)
 COLUMNS = (
     "board", "network", "MACs/cycle", "LUT4", "for each MAC/cycle", "logic in use", "block RAM",
     "DSP", "fmax", "clock", "cycles a frame", "array in use", "frames/s",
@@ -46,13 +60,39 @@ def _of(report, cells):
     return f"{entry['used']:,} of {entry['available']:,}"
 
 
-def _row(report):
+def _logic(report):
     # Of an iCE40, a logic cell holds a LUT, a flip-flop or both.
     logic = "logic_cells" if "logic_cells" in report["occupancy"] else "lut4"
+    return f"{report['occupancy'][logic]['share']:.0%}"
+
+
+def _pin(port):
+    return port.io.metadata[0].name
+
+
+def _board_row(board, report):
+    platform = board.new_platform()
+    clock = platform.request(board.clock, 0, dir="-")
+    uart, led = platform.request("uart", 0, dir="-"), board.request_led(platform)
+    known = (
+        f"`{board.name}`", f"{platform.device}-{platform.package}",
+        f"{board.engine.macs_per_cycle:,}", f"{board.crystal_hz / 1e6:g} MHz, {_pin(clock)}",
+        f"{_pin(uart.rx)}, {_pin(uart.tx)}: {board.baud(board.clock_hz) / 1e6:g} Mbaud",
+        "none" if led is None else _pin(led), f"{board.clock_hz / 1e6:g} MHz",
+    )
+    if report is None:
+        return *known, *["not built"] * (len(BOARD_COLUMNS) - len(known))
+    return (
+        *known, f"{report['fmax_mhz']:.1f} MHz", _logic(report), _of(report, "bram"),
+        f"{report['frames_per_s']:,.0f} (`{report['model']}`)",
+    )
+
+
+def _row(report):
     return (
         f"{report['board']} ({report['device']})", report["model"], f"{report['lanes']:,}",
-        f"{report['lut4']:,}", f"{report['lut4'] / report['lanes']:.2f}",
-        f"{report['occupancy'][logic]['share']:.0%}", _of(report, "bram"), _of(report, "dsp"),
+        f"{report['lut4']:,}", f"{report['lut4'] / report['lanes']:.2f}", _logic(report),
+        _of(report, "bram"), _of(report, "dsp"),
         f"{report['fmax_mhz']:.1f} MHz", f"{report['clock_mhz']:.0f} MHz",
         f"{report['cycles_per_frame']:,}", f"{report['utilisation']:.1%}",
         f"{report['frames_per_s']:,.0f}",
@@ -76,10 +116,25 @@ def _layer_row(layers):
     return cells
 
 
+def _of_each_engine(reports):
+    """Those of the first board that carries an engine."""
+    firsts = {boards_of(board.engine)[0] for board in BOARDS.values()}
+    return [report for report in reports if report["board"] in firsts]
+
+
 def render(text, reports):
     """README with the tables of builds as they should be."""
+    reports = _of_each_engine(reports)
     text = replace_table(text, COLUMNS, map(_row, reports))
     return replace_table(text, LINE_COLUMNS, map(_line_row, reports))
+
+
+def render_boards(text, reports):
+    """README with the table of boards as it should be: each with the last of its networks."""
+    found = {(report["board"], report["model"]): report for report in reports}
+    return replace_table(text, BOARD_COLUMNS, (
+        _board_row(board, found.get((name, NETWORKS[name][-1]))) for name, board in BOARDS.items()
+    ))
 
 
 def _seed_row(report):
@@ -102,7 +157,7 @@ def render_layers(text, reports):
 
     Its header names the boards, which are those with a report: ValueError if it names others.
     """
-    builds = [report for report in reports if report["model"] == "cnv"]
+    builds = [report for report in _of_each_engine(reports) if report["model"] == "cnv"]
     columns = ["layer", "MACs a frame"]
     for report in builds:
         columns += [f"cycles on {report['board']}", "array in use"]
@@ -112,7 +167,7 @@ def render_layers(text, reports):
 
 if __name__ == "__main__":
     for page, rewrite, reports in (
-        (PAGE, render, load()), (PAGE, render_seeds, load_seeds()),
+        (PAGE, render_boards, load()), (PAGE, render, load()), (PAGE, render_seeds, load_seeds()),
         (LAYERS_PAGE, render_layers, load()),
     ):
         page.write_text(rewrite(page.read_text(), reports))

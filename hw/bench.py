@@ -23,9 +23,17 @@ __all__ = ["NETWORKS", "bench", "main"]
 NETWORKS = {
     "icebreaker": ("fashion-mnist", "fashion-mnist-fast"),
     "icebreaker-t1": ("tinbinn",),
+    "upduino-v3": ("fashion-mnist", "fashion-mnist-fast"),
+    "icesugar": ("fashion-mnist", "fashion-mnist-fast"),
+    "hx8k-evn": ("fashion-mnist-fast",),
+    "tang-nano-9k": ("fashion-mnist-fast",),
+    "ulx3s-25f": ("fashion-mnist", "fashion-mnist-fast"),
+    "orangecrab": ("fashion-mnist", "fashion-mnist-fast"),
+    "colorlight-5a-75b": ("fashion-mnist", "fashion-mnist-fast"),
     "ulx3s-85f": ("cnv", "fashion-mnist"),
     "ulx3s-85f-wide": ("cnv", "fashion-mnist"),
     "ulx3s-85f-residual": ("resnet20",),
+    "ecpix5": ("cnv", "fashion-mnist"),
 }
 RESULTS = Path("results/builds")
 

@@ -1,21 +1,27 @@
-"""The boards a bitstream is built for, and what surrounds the accelerator on them."""
+"""The boards a bitstream is built for. None of them was at hand.
 
-import contextlib
-from dataclasses import dataclass, replace
+Pins and crystals are those of amaranth-boards, but for the ``extra`` resources.
+"""
 
-from amaranth.hdl import ClockDomain, Elaboratable, Module
-from amaranth.lib import io
+from dataclasses import replace
+
+from amaranth.build import Attrs
+from amaranth_boards.colorlight_5a75b_r7_0 import Colorlight_5A75B_R70Platform
+from amaranth_boards.ecpix5 import ECPIX585Platform
+from amaranth_boards.ice40_hx8k_b_evn import ICE40HX8KBEVNPlatform
 from amaranth_boards.icebreaker import ICEBreakerPlatform
-from amaranth_boards.ulx3s import ULX3S_85F_Platform
+from amaranth_boards.icesugar import ICESugarPlatform
+from amaranth_boards.orangecrab_r0_2 import OrangeCrabR0_2_25FPlatform
+from amaranth_boards.resources import UARTResource
+from amaranth_boards.ulx3s import ULX3S_25F_Platform, ULX3S_85F_Platform
+from amaranth_boards.upduino_v3 import UpduinoV3Platform
 
-from hw.clock import ClockGenerator, Ecp5Pll, Ice40Pll
-from hw.device import Device
-from hw.link import quiet_bits
-from hw.uart import BaudError, divisor_for
-from sw.engine import ENGINES, Engine
-from sw.framing import BAUDS
+from hw.board import Board
+from hw.clock import Ecp5Pll, Ice40CorePll, Ice40Pll
+from hw.gowin import TangNano9k
+from sw.engine import ENGINES
 
-__all__ = ["ANY_ENGINE", "BOARDS", "Board", "Top"]
+__all__ = ["ANY_ENGINE", "BOARDS"]
 
 #: Amaranth's read ports keep the old value when their row is being written, and Yosys adds bypass
 #: logic for that. No memory of the accelerator reads the row that is written (hw.memory and the
@@ -23,7 +29,7 @@ __all__ = ["ANY_ENGINE", "BOARDS", "Board", "Top"]
 IGNORE_COLLISIONS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
 
 #: Amaranth calls field i of an array x "x[i]", and so does abc9 bit i of x: it fails where it meets
-#: both, as it does in one engine. Yosys then says: Assert `GetSize(conn.first) ==
+#: both, as it does in some engines. Yosys then says: Assert `GetSize(conn.first) ==
 #: GetSize(conn.second)' failed.
 HIDE_FIELDS = "rename -hide w:*]"
 
@@ -34,93 +40,21 @@ ANY_ENGINE = f"{IGNORE_COLLISIONS}\n{HIDE_FIELDS}"
 #: router1, the default, was at a fifth of the way when router2 was through.
 WIDE = "--placer static --router router2"
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Board:
-    """What the build needs to know of a board.
-
-    platform: of amaranth-boards; its ``uart`` resource is the USB bridge. family: of nextpnr.
-    clock: name of the crystal's resource, of crystal_hz. clock_hz: of the design, and seed: of
-    placement, unless the user asks for others. bauds: what the bridge does, the fastest first.
-    script: of Yosys, before synthesis. synth_opts, nextpnr_opts: measured best for the popcount
-    array. cells: report key -> nextpnr's name of the cells it counts. bitstream: suffix. loader:
-    openFPGALoader's name of the board. engine: what it carries; BOARDS has those of ENGINES.
-    """
-
-    name: str
-    platform: type
-    family: str
-    clock: str
-    crystal_hz: int
-    clock_hz: int
-    pll: type
-    synth_opts: str
-    nextpnr_opts: str
-    cells: dict
-    bitstream: str
-    loader: str
-    bauds: tuple = BAUDS
-    seed: int = 1
-    script: str = IGNORE_COLLISIONS
-    engine: Engine | None = None
-
-    def baud(self, frequency_hz):
-        """The fastest of the bridge that ``frequency_hz`` divides to. Raises BaudError."""
-        for baud in self.bauds:
-            with contextlib.suppress(BaudError):
-                divisor_for(frequency_hz, baud)
-                return baud
-        raise BaudError(
-            f"{float(frequency_hz) / 1e6:g} MHz cannot be divided to any baud rate of the bridge:"
-            f" {', '.join(map(str, self.bauds))}"
-        )
-
-    def clock_generator(self, clock_hz):
-        """ClockGenerator of about ``clock_hz``. Raises ClockError, or BaudError."""
-        pll = None if clock_hz == self.crystal_hz else self.pll.search(self.crystal_hz, clock_hz)
-        frequency = clock_hz if pll is None else pll.frequency_hz
-        self.baud(frequency)
-        return ClockGenerator(self.clock, pll, frequency)
+#: Of adapters that the user brings, over wires, and of bridges that are microcontrollers (the
+#: iCELink of the iCESugar, the BL702 of the Tang Nano 9K): cautious, for none was at hand.
+CAUTIOUS_BAUDS = (1_000_000, 500_000, 115_200)
 
 
-class Top(Elaboratable):
-    """A whole design: a board's device, its clock and its pins.
+class OrangeCrab(OrangeCrabR0_2_25FPlatform):
+    """Without dfu-suffix, which the boot loader and openFPGALoader can do without."""
 
-    LED 0 comes on when the UART has lost a byte, and stays on until the next break.
-    """
+    @property
+    def required_tools(self):
+        return super().required_tools[:-1]
 
-    def __init__(self, board, clock_generator, boot=False):
-        self.clock_generator = clock_generator
-        frequency = clock_generator.frequency_hz
-        divisor = divisor_for(frequency, board.baud(frequency))
-        self.device = Device(board.engine, divisor, quiet_bits(frequency), boot)
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.clock = clock = self.clock_generator
-        m.domains.sync = sync = ClockDomain()
-        m.d.comb += [sync.clk.eq(clock.clk), sync.rst.eq(clock.reset)]
-
-        m.submodules.device = device = self.device
-        pins = platform.request("uart", dir="-")
-        m.submodules.rx_buffer = rx_buffer = io.Buffer("i", pins.rx)
-        m.submodules.tx_buffer = tx_buffer = io.Buffer("o", pins.tx)
-        m.submodules.led_buffer = led_buffer = io.Buffer("o", platform.request("led", 0, dir="-"))
-        m.d.comb += [
-            device.rx_line.eq(rx_buffer.i),
-            tx_buffer.o.eq(device.tx_line),
-            led_buffer.o.eq(device.lost),
-        ]
-        if device.boot:
-            self._connect_flash(m, device.flash, platform.request("spi_flash_1x", dir="-"))
-        return m
-
-    def _connect_flash(self, m, flash, pins):
-        for name in ("cs", "clk", "copi"):
-            m.submodules[f"{name}_buffer"] = buffer = io.Buffer("o", getattr(pins, name))
-            m.d.comb += buffer.o.eq(getattr(flash, name))
-        m.submodules.cipo_buffer = buffer = io.Buffer("i", pins.cipo)
-        m.d.comb += flash.cipo.eq(buffer.i)
+    @property
+    def command_templates(self):
+        return super().command_templates[:-1]
 
 
 _ICEBREAKER = Board(
@@ -131,6 +65,7 @@ _ICEBREAKER = Board(
     crystal_hz=12_000_000,
     clock_hz=24_000_000,
     pll=Ice40Pll,
+    script=IGNORE_COLLISIONS,
     # Not -device u: it takes 42 cells more and gains nothing (seeds 1, 2: 25.0, 28.4 MHz against
     # 28.3, 27.4).
     synth_opts="-dsp",
@@ -141,7 +76,62 @@ _ICEBREAKER = Board(
     },
     bitstream=".bin",
     # Any board whose FT2232 is at the flash, as this one's is.
-    loader="ice40_generic",
+    loader="--board ice40_generic",
+)
+
+_UPDUINO = replace(
+    _ICEBREAKER,
+    name="upduino-v3",
+    platform=UpduinoV3Platform,
+    # The oscillator reaches pin 20 once the jumper OSC is closed; the PLL's own pin is 35.
+    pll=Ice40CorePll,
+    # Its FT232H is at the flash alone. Places 17 and 18 of the right header, JP6 of the schematic,
+    # are marked 45 and 47, as the pins of the part.
+    extra=(UARTResource(
+        0, rx="17", tx="18", conn=("j", 1), attrs=Attrs(IO_STANDARD="SB_LVCMOS", PULLUP=1),
+    ),),
+    bauds=CAUTIOUS_BAUDS,
+    led=("rgb_led", "r"),
+    loader="--board ice40_generic --cable ft232",
+)
+
+_ICESUGAR = replace(
+    _ICEBREAKER,
+    name="icesugar",
+    platform=ICESugarPlatform,
+    bauds=CAUTIOUS_BAUDS,
+    loader="",
+    by_hand="to the drive that its iCELink shows",
+)
+
+_HX8K_EVN = replace(
+    _ICEBREAKER,
+    name="hx8k-evn",
+    platform=ICE40HX8KBEVNPlatform,
+    clock_hz=60_000_000,
+    # The crystal's pin is not the PLL's.
+    pll=Ice40CorePll,
+    # No DSPs, no SPRAM.
+    synth_opts="",
+    cells={"bram": "ICESTORM_RAM", "logic_cells": "ICESTORM_LC"},
+)
+
+_TANG_NANO_9K = Board(
+    name="tang-nano-9k",
+    platform=TangNano9k,
+    family="himbaechel-gowin",
+    clock="clk27",
+    crystal_hz=27_000_000,
+    clock_hz=27_000_000,
+    pll=None,
+    script=IGNORE_COLLISIONS,
+    synth_opts="",
+    nextpnr_opts="",
+    # An adder takes the place of a LUT; two small multipliers at most that of a large one.
+    cells={"lut4": "LUT4 ALU", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT18X18 MULT9X9"},
+    bitstream=".fs",
+    bauds=CAUTIOUS_BAUDS,
+    loader="--board tangnano9k",
 )
 
 _ULX3S_85F = Board(
@@ -152,28 +142,86 @@ _ULX3S_85F = Board(
     crystal_hz=25_000_000,
     clock_hz=50_000_000,
     pll=Ecp5Pll,
+    script=IGNORE_COLLISIONS,
     synth_opts="-abc9 -nowidelut",
-    nextpnr_opts=WIDE,
+    # The router goes back over slow paths: of seed 2's 43.1 MHz that makes 56.7. The two wider
+    # arrays below gained nothing by it.
+    nextpnr_opts=f"{WIDE} --tmg-ripup",
     cells={
         "lut4": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D",
     },
     bitstream=".bit",
-    loader="ulx3s",
+    loader="--board ulx3s",
+)
+
+_ULX3S_25F = replace(
+    _ULX3S_85F,
+    name="ulx3s-25f",
+    platform=ULX3S_25F_Platform,
+    script=f"{IGNORE_COLLISIONS}\n{HIDE_FIELDS}",
+)
+
+_ORANGECRAB = replace(
+    _ULX3S_25F,
+    name="orangecrab",
+    platform=OrangeCrab,
+    clock="clk",
+    crystal_hz=48_000_000,
+    clock_hz=48_000_000,
+    # Its USB is at the FPGA itself. Pins 0 and 1 of the header are where a Feather has RX and TX.
+    extra=(UARTResource(
+        0, rx="0", tx="1", conn=("io", 0), attrs=Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"),
+    ),),
+    bauds=CAUTIOUS_BAUDS,
+    led=("rgb_led", "r"),
+    # Over the DFU boot loader: hold the button while it is plugged in.
+    loader="--board orangeCrab",
+)
+
+_COLORLIGHT = replace(
+    _ULX3S_25F,
+    name="colorlight-5a-75b",
+    platform=Colorlight_5A75B_R70Platform,
+    # On J19, the UART's transmitter has the pin of the LED, and its receiver that of the button.
+    led=(),
+    bauds=CAUTIOUS_BAUDS,
+    # It has no USB: JTAG is on pads, for an adapter. amaranth-boards takes an FT232H.
+    loader="--board colorlight --cable ft232",
+)
+
+_ECPIX5 = replace(
+    _ULX3S_85F,
+    name="ecpix5",
+    platform=ECPIX585Platform,
+    clock="clk100",
+    crystal_hz=100_000_000,
+    led=("rgb_led", "r"),
+    # Of revision R02; R03 has another debugger: ecpix5_r03.
+    loader="--board ecpix5",
 )
 
 #: What can be built. The same board with another engine counts as another.
 BOARDS = {
     board.name: replace(board, engine=ENGINES[board.name])
     for board in (
-        _ICEBREAKER, replace(_ICEBREAKER, name="icebreaker-t1", clock_hz=27_000_000),
-        # The router goes back over slow paths: of seed 2's 43.1 MHz that makes 56.7. The two arrays
-        # below gained nothing by it.
-        replace(_ULX3S_85F, nextpnr_opts=f"{WIDE} --tmg-ripup"),
+        _ICEBREAKER,
+        replace(_ICEBREAKER, name="icebreaker-t1", clock_hz=27_000_000),
+        _UPDUINO,
+        _ICESUGAR,
+        _HX8K_EVN,
+        _TANG_NANO_9K,
+        _ULX3S_25F,
+        _ORANGECRAB,
+        _COLORLIGHT,
+        _ULX3S_85F,
         # Seeds differ much in how closely they place so wide an array.
-        replace(_ULX3S_85F, name="ulx3s-85f-wide", clock_hz=45_000_000, seed=2),
         replace(
-            _ULX3S_85F, name="ulx3s-85f-residual", clock_hz=45_000_000,
+            _ULX3S_85F, name="ulx3s-85f-wide", nextpnr_opts=WIDE, clock_hz=45_000_000, seed=2
+        ),
+        replace(
+            _ULX3S_85F, name="ulx3s-85f-residual", nextpnr_opts=WIDE, clock_hz=45_000_000,
             script=ANY_ENGINE,
         ),
+        _ECPIX5,
     )
 }

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hw.boards import BOARDS, Top
+from hw.boards import BOARDS
 from hw.clock import ClockError
 from hw.fit import add_options, fitted
 from hw.report import (
@@ -25,6 +25,7 @@ from hw.report import (
     tool_report,
 )
 from hw.tools import BuildError, run_plan, step, write_plan
+from hw.top import Top
 from hw.uart import BaudError
 from sw import image as network_image
 from sw.engine import EngineError
@@ -64,7 +65,7 @@ def prepare(board, clock_generator, seed, contents=None, boot=False):
 
     contents: Contents of the memories when power comes. boot: see Device.
     """
-    platform = board.platform()
+    platform = board.new_platform()
     platform.contents = contents
     return platform.prepare(
         Top(board, clock_generator, boot),

@@ -9,7 +9,9 @@ from amaranth.lib import io, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["ClockError", "ClockGenerator", "Ecp5Pll", "Ice40Pll", "StartupReset"]
+__all__ = [
+    "ClockError", "ClockGenerator", "Ecp5Pll", "Ice40CorePll", "Ice40Pll", "StartupReset",
+]
 
 MHZ = 1_000_000
 
@@ -62,7 +64,7 @@ def _search(cls, reference_hz, frequency_hz):
 
 
 class _Pll:
-    """What both PLLs share. Frequencies are in MHz where they are limits, in Hz elsewhere."""
+    """What the PLLs share. Frequencies are in MHz where they are limits, in Hz elsewhere."""
 
     #: Largest relative distance from the frequency asked for.
     TOLERANCE = Fraction(1, 100)
@@ -85,8 +87,9 @@ class _Pll:
 class Ice40Pll(_Pll):
     """SB_PLL40_PAD with SIMPLE feedback: reference * (divf + 1) / (divr + 1) / 2**divq.
 
-    Limits: iCE40 UltraPlus Family Data Sheet (FPGA-DS-02008), sysCLOCK PLL Timing. Parameters and
-    filter ranges: iCE40 sysCLOCK PLL Design and User Guide (FPGA-TN-02052).
+    Limits: iCE40 UltraPlus Family Data Sheet (FPGA-DS-02008), sysCLOCK PLL Timing; those of the
+    iCE40 LP/HX Family Data Sheet (FPGA-DS-02029) are the same. Parameters and filter ranges: iCE40
+    sysCLOCK PLL Design and User Guide (FPGA-TN-02052).
     """
 
     reference_hz: int
@@ -127,20 +130,32 @@ class Ice40Pll(_Pll):
 
     def connect(self, m, port, clk, locked):
         """Adds the PLL between the crystal's pin and ``clk``, which is a global net."""
+        self._instantiate(m, "SB_PLL40_PAD", {"io_PACKAGEPIN": port.io}, clk, locked)
+
+    def _instantiate(self, m, cell, reference, clk, locked):
         m.submodules.pll = Instance(
-            "SB_PLL40_PAD",
+            cell,
             p_FEEDBACK_PATH="SIMPLE",
             p_PLLOUT_SELECT="GENCLK",
             p_DIVR=Const(self.divr, 4),
             p_DIVF=Const(self.divf, 7),
             p_DIVQ=Const(self.divq, 3),
             p_FILTER_RANGE=Const(self.filter_range, 3),
-            io_PACKAGEPIN=port.io,
+            **reference,
             i_RESETB=Const(1),
             i_BYPASS=Const(0),
             o_PLLOUTGLOBAL=clk,
             o_LOCK=locked,
         )
+
+
+class Ice40CorePll(Ice40Pll):
+    """SB_PLL40_CORE, for a crystal at another pin than the PLL's: its clock comes by fabric."""
+
+    def connect(self, m, port, clk, locked):
+        """Adds the input buffer, and the PLL between it and ``clk``, which is a global net."""
+        m.submodules.clk_buffer = buffer = io.Buffer("i", port)
+        self._instantiate(m, "SB_PLL40_CORE", {"i_REFERENCECLK": buffer.i}, clk, locked)
 
 
 @dataclass(frozen=True)
@@ -264,7 +279,7 @@ class ClockGenerator(wiring.Component):
     ----------
     resource : str
         Name of the platform's clock, such as ``clk12``.
-    pll : Ice40Pll, Ecp5Pll or None
+    pll : a PLL as above, or None
         None: the crystal's own frequency.
     frequency_hz : int
         Of ``sync``; the time that the reset lasts depends on it.

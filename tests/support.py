@@ -5,10 +5,16 @@ from functools import cache
 import torch
 from torch.nn import functional as F
 
+from sw.engine import ENGINES, boards_of
 from sw.export import export
 from sw.layers import Conv, Events, Pixels, Readout, ResidualConv
 from sw.model import SpikingNetwork
 from sw.record import fields
+
+#: The boards' engines, each under the first board that carries it.
+BOARD_ENGINES = {
+    name: engine for name, engine in ENGINES.items() if boards_of(engine)[0] == name
+}
 
 #: Share of spikes that every layer of a random network sends on, after pooling.
 FIRING_RATES = (0.1, 0.3)

@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hw.boards import BOARDS
 from sw import data, image
 from sw.cycles import cycles_per_frame, layer_cycles
-from sw.engine import ENGINES, Engine
+from sw.engine import ENGINES, Engine, boards_of
 from sw.layers import Conv, Events, Network, Readout, Shape
 from sw.model import SpikingNetwork
 from sw.networks import BUILTIN, cnv, digits, fashion_mnist, resnet19
@@ -23,7 +24,7 @@ from sw.record import EVERY_FIELD, record_words
 from sw.size import size_report
 from tests.hw.support import play
 from tests.readme import PAGES, ROOT, anchors, blocks, commands, links, table
-from tests.support import random_image
+from tests.support import BOARD_ENGINES, random_image
 
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
@@ -303,7 +304,10 @@ def test_seeds_table_is_that_of_the_runs():
 
 
 def test_results_table_is_that_of_the_builds():
-    reports = results.load()
+    assert results.render(README, results.load()) == README
+    # Of boards that share an engine, the first.
+    reports = [report for report in results.load() if report["board"] in BOARD_ENGINES]
+    assert {report["board"] for report in results.load()} - BOARD_ENGINES.keys()
     assert results.render(README, reports) == README
     assert results.render(README, reports[1:]) != README
     for key in ("lut4", "frames_per_s"):
@@ -314,6 +318,29 @@ def test_results_table_is_that_of_the_builds():
     assert results.render_layers(ARCHITECTURE, others) != ARCHITECTURE
     swapped = [{**a, "board": b["board"]} for a, b in zip(shapes, shapes[::-1], strict=True)]
     assert results.render_layers(ARCHITECTURE, swapped[::-1]) != ARCHITECTURE
+
+
+def test_boards_table_is_that_of_the_boards():
+    reports = results.load()
+    assert results.render_boards(README, reports) == README
+    index = [report["board"] for report in reports].index("icesugar")
+    for key in ("fmax_mhz", "frames_per_s"):
+        changed = [*reports]
+        changed[index:index + 2] = [{**report, key: 1e6} for report in reports[index:index + 2]]
+        assert results.render_boards(README, changed) != README
+    missing = results.render_boards(README, [*reports[:index], *reports[index + 2:]])
+    assert missing.count("not built") == README.count("not built") + 4
+    rows = {row[0].strip("`"): row for row in table(README, *results.BOARD_COLUMNS)}
+    assert rows.keys() == BOARDS.keys()
+    assert rows["orangecrab"][4] == "N17, M18: 1 Mbaud"
+    assert rows["colorlight-5a-75b"][5] == "none"
+
+
+def test_boards_of_the_help_are_all():
+    makefile = (ROOT / "Makefile").read_text()
+    listed = re.search(r"\[BOARD=(icebreaker\|.*?)\]", makefile, re.S)[1]
+    names = re.split(r"\|", re.sub(r"'\n\t@echo ' *", "", listed))
+    assert names == [*BOARDS]
 
 
 def shown(engine):
@@ -332,10 +359,12 @@ def shown(engine):
 
 
 def test_engine_table_is_that_of_the_boards():
-    rows = table(ARCHITECTURE, "parameter", *ENGINES)
+    """A column an engine, under the names of all boards that carry it."""
+    heads = [", ".join(boards_of(engine)) for engine in BOARD_ENGINES.values()]
+    rows = table(ARCHITECTURE, "parameter", *heads)
     names = [row[0].strip("`") for row in rows]
-    for column, board in enumerate(ENGINES, 1):
-        assert dict(zip(names, (row[column] for row in rows), strict=True)) == shown(ENGINES[board])
+    for column, engine in enumerate(BOARD_ENGINES.values(), 1):
+        assert dict(zip(names, (row[column] for row in rows), strict=True)) == shown(engine)
 
 
 def test_columns_of_the_engine_table():
@@ -403,7 +432,9 @@ def test_info_is_laid_out_as_the_page_says():
     assert f"`version` 1, which is {VERSION}," in cell
 
 
-@pytest.mark.parametrize("board", [name for name in ENGINES if ENGINES[name].exact_gain])
+@pytest.mark.parametrize("board", [
+    name for name, engine in BOARD_ENGINES.items() if engine.exact_gain
+])
 def test_cycle_table_is_that_of_the_cycle_model(board):
     """The page's terms for the layers of a built-in network, by hand."""
     engine, network = ENGINES[board], digits()

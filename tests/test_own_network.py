@@ -11,6 +11,7 @@ from sw import train as trainer
 from sw.engine import ENGINES, Engine, EngineError
 from sw.program import compile_program
 from tests.readme import ROOT, blocks, commands, section
+from tests.support import BOARD_ENGINES
 
 PROGRAMS = {"sw/train.py": trainer.main, "sw/export.py": export.main, "sw.golden": golden.main}
 
@@ -65,7 +66,9 @@ def test_golden_model_runs(folder, capsys, monkeypatch):
     assert result["agreement"] > 0.8
 
 
-@pytest.mark.parametrize("board", [name for name in BOARDS if ENGINES[name].exact_gain])
+@pytest.mark.parametrize("board", [
+    name for name, engine in BOARD_ENGINES.items() if engine.exact_gain
+])
 def test_bitstream_would_be_built(folder, board):
     """What hw.build asks of an image before synthesis: that it fits the board's engine."""
     loaded = image.load(folder / "my-net.bsnn")

@@ -6,7 +6,7 @@ import sys
 import time
 
 from sw.bounds import ExportError
-from sw.engine import ENGINES, EngineError
+from sw.engine import EngineError, boards_of
 from sw.frames import NOISE, FrameError, noise, read_picture
 from sw.host.accelerator import Accelerator
 from sw.host.link import TIMEOUT, LinkError
@@ -68,14 +68,16 @@ def measure(accelerator, frames):
 
 def _info(accelerator, image, arguments):
     engine = accelerator.engine
-    name = next((name for name, known in ENGINES.items() if known == engine), None)
     port = accelerator.link.port
-    return {"port": port.name, "baud": port.baudrate, "name": name, "engine": engine.to_dict()}
+    return {
+        "port": port.name, "baud": port.baudrate, "boards": boards_of(engine),
+        "engine": engine.to_dict(),
+    }
 
 
 def _print_info(result):
-    name = result["name"] or "of no known board"
-    print(f"{result['port']} at {result['baud']} baud: engine {name}")
+    names = ", ".join(result["boards"]) or "no known board"
+    print(f"{result['port']} at {result['baud']} baud: engine of {names}")
     for name, value in result["engine"].items():
         print(f"  {name:14} {value}")
 

@@ -12,7 +12,15 @@ from amaranth.sim import Simulator
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from hw.clock import MHZ, ClockError, ClockGenerator, Ecp5Pll, Ice40Pll, StartupReset
+from hw.clock import (
+    MHZ,
+    ClockError,
+    ClockGenerator,
+    Ecp5Pll,
+    Ice40CorePll,
+    Ice40Pll,
+    StartupReset,
+)
 
 ICE40_TARGETS = [16_500_000, 18_000_000, 24_000_000, 30_000_000, 36_000_000, 48_000_000, 60_000_000]
 ECP5_TARGETS = [12_500_000, 25_000_000, 40_000_000, 50_000_000, 60_000_000, 62_500_000, 90_000_000]
@@ -74,7 +82,7 @@ def test_limits_are_checked():
 
 def parameters(text):
     """Parameters of the PLL in RTLIL text, as integers where they are."""
-    cell = re.search(r"cell \\(?:SB_PLL40_PAD|EHXPLLL).*?\n  end", text, re.S)[0]
+    cell = re.search(r"cell \\(?:SB_PLL40_\w+|EHXPLLL).*?\n  end", text, re.S)[0]
     pairs = re.findall(r"parameter (?:signed )?\\(\w+) (?:\d+'([01]+)|(\S+))", cell)
     return {name: int(bits, 2) if bits else value.strip('"') for name, bits, value in pairs}
 
@@ -93,6 +101,20 @@ def test_instance(platform, resource, pll, expected):
     plan = platform().prepare(design)
     found = parameters(plan.files["top.il"])
     assert {name: found.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("pll, cell, reference", [
+    (Ice40Pll, "SB_PLL40_PAD", "PACKAGEPIN"), (Ice40CorePll, "SB_PLL40_CORE", "REFERENCECLK"),
+])
+def test_the_crystal_comes_by_a_pad_or_by_fabric(pll, cell, reference):
+    design = Module()
+    design.submodules.clock = ClockGenerator(
+        "clk12", pll.search(12_000_000, 24_000_000), 24_000_000
+    )
+    text = ICEBreakerPlatform().prepare(design).files["top.il"]
+    instance = re.search(rf"cell \\{cell}.*?\n  end", text, re.S)[0]
+    assert re.findall(r"connect \\(PACKAGEPIN|REFERENCECLK) ", instance) == [reference]
+    assert parameters(text)["DIVF"] == 63
 
 
 def test_reset_waits_for_lock_and_returns_when_it_is_lost():

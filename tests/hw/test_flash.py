@@ -27,8 +27,13 @@ def set_loader(folder, status):
 
 @pytest.mark.parametrize("name, board, flag", [
     ("icebreaker", "ice40_generic", "--write-flash"),
+    ("upduino-v3", "ice40_generic --cable ft232", "--write-flash"),
     ("ulx3s-85f", "ulx3s", "--write-flash"),
     ("ulx3s-85f-wide", "ulx3s", "--write-sram"),
+    ("colorlight-5a-75b", "colorlight --cable ft232", "--write-sram"),
+    ("orangecrab", "orangeCrab", "--write-flash"),
+    ("ecpix5", "ecpix5", "--write-flash"),
+    ("tang-nano-9k", "tangnano9k", "--write-flash"),
 ])
 def test_the_bitstream_goes_to_its_board(built, name, board, flag):
     words = ["--volatile"] if flag == "--write-sram" else []
@@ -54,9 +59,21 @@ def test_a_baked_bitstream_goes_to_its_board(built, capfd):
     assert "boots its network from the flash" in error
 
 
-def test_every_board_can_be_flashed(built):
-    for name in BOARDS:
-        assert main([name, "--out", f"{built}"]) == 0
+def test_every_board_can_be_flashed_or_says_how(built, capfd):
+    for name, board in BOARDS.items():
+        if board.loader:
+            assert main([name, "--out", f"{built}"]) == 0
+        else:
+            assert board.by_hand in failure([name, "--out", f"{built}"], capfd)
+
+
+def test_a_board_that_is_a_drive(built, capfd):
+    error = failure(["icesugar", "--out", f"{built}"], capfd)
+    assert error == (
+        f"error: openFPGALoader does not know the icesugar: copy {built}/icesugar/top.bin to the"
+        " drive that its iCELink shows\n"
+    )
+    assert not (built / "called").exists()
 
 
 def failure(words, capfd):

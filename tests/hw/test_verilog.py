@@ -40,7 +40,7 @@ def test_standard_output(capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["nosuch"], "error: unknown board 'nosuch': one of icebreaker, icebreaker-t1, ulx3s-85f"),
+    (["nosuch"], "error: unknown board 'nosuch': one of icebreaker, icebreaker-t1, upduino-v3"),
     (["icebreaker", "-o", "/nosuch/file.v"], "error: /nosuch/file.v: cannot be written ("),
 ])
 def test_failures_are_one_line(arguments, message, capsys):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from sw.engine import ENGINES, Engine, EngineError
+from sw.engine import ENGINES, Engine, EngineError, boards_of
+from tests.support import BOARD_ENGINES
 
 SHAPE = dict(
     pe=4, simd=8, lanes=4, weight_depth=16, spike_depth=16, channel_depth=16, mean_depth=16
@@ -78,7 +79,9 @@ def test_what_can_be_built_is_accepted(changes):
     assert all(engine.core(index) is engine for index in range(3))
 
 
-@pytest.mark.parametrize("engine", [CORES, *ENGINES.values()], ids=["cores", *ENGINES])
+@pytest.mark.parametrize(
+    "engine", [CORES, *BOARD_ENGINES.values()], ids=["cores", *BOARD_ENGINES]
+)
 def test_an_engine_survives_json(engine):
     data = json.loads(json.dumps(engine.to_dict()))
     assert Engine.from_dict(data) == engine
@@ -202,10 +205,17 @@ def test_macs_per_cycle():
     assert Engine(**SHAPE).macs_per_cycle == 4 * 8 * 4
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", BOARD_ENGINES)
 def test_boards_carry_engines_that_hold_together(name):
-    engine = ENGINES[name]
+    engine = BOARD_ENGINES[name]
     assert engine.macs_per_cycle == engine.pe * engine.simd * engine.lanes
     # The weights of an UP5K come four 16-bit SPRAMs at a time.
     if name == "icebreaker":
         assert engine.pe * engine.simd == 64 and engine.weight_depth == 16384
+
+
+def test_boards_of_an_engine():
+    shared = boards_of(ENGINES["icesugar"])
+    assert shared == ["icebreaker", "upduino-v3", "icesugar"]
+    assert sum(len(boards_of(engine)) for engine in BOARD_ENGINES.values()) == len(ENGINES)
+    assert boards_of(replace(ENGINES["icebreaker"], deep=True)) == []

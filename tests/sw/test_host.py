@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from sw.cycles import cycles_per_frame, layer_cycles
-from sw.engine import ENGINES
+from sw.engine import ENGINES, boards_of
 from sw.frames import read_picture
 from sw.framing import BAUDS
 from sw.golden import IntegerNetwork
@@ -85,10 +85,12 @@ def test_info(models, talk, name):
     status, out, err = talk(NETWORK, ENGINES[name], "info")
     assert (status, err) == (0, "")
     # A pseudo terminal takes any rate: the first is tried first.
-    assert f"at {BAUDS[0]} baud: engine {name}\n" in out
+    boards = boards_of(ENGINES[name])
+    assert name in boards and len(boards) > 1
+    assert f"at {BAUDS[0]} baud: engine of {', '.join(boards)}\n" in out
     status, out, _ = talk(NETWORK, ENGINES[name], "info", "--json", "--baud", "115200")
     told = json.loads(out)
-    assert (told["baud"], told["name"]) == (115200, name)
+    assert (told["baud"], told["boards"]) == (115200, boards)
     assert told["engine"] == json.loads(json.dumps(ENGINES[name].to_dict()))
 
 

@@ -22,7 +22,7 @@ from sw.record import (
     record_stride,
     record_words,
 )
-from tests.support import random_frames, random_image, record_fields
+from tests.support import BOARD_ENGINES, random_frames, random_image, record_fields
 
 NETWORK = Network(
     "tiny", Shape(3, 7, 5), [Stem(5), Conv(10, pool=2), Conv(9, kernel=1), Readout(6)], T=3
@@ -40,7 +40,7 @@ CORES = replace(PAIRS, stem=PAIRS.stem_core(
 ENGINES_TESTED = {
     "narrow": ENGINE, "wide": WIDE, "pairs": PAIRS,
     "fours": replace(WIDE, pe=16, simd=32, units=4), "cores": CORES,
-    **{name: engine for name, engine in ENGINES.items() if engine.exact_gain},
+    **{name: engine for name, engine in BOARD_ENGINES.items() if engine.exact_gain},
 }
 #: Maps cut into strips, of four steps each.
 STRIPS = replace(WIDE, lanes=8, pixels=2)

@@ -9,6 +9,7 @@ from sw import protocol
 from sw.engine import ENGINES, Engine
 from sw.program import Region
 from sw.protocol import Flags, ProtocolError, Status
+from tests.support import BOARD_ENGINES
 
 PLAIN = Engine(
     pe=8, simd=16, lanes=4, units=2, weight_depth=0x0201, spike_depth=0x0400, frame_depth=0x0605,
@@ -31,7 +32,8 @@ SHALLOW = replace(STRIPS["4 strips"], deep=False)
 ENGINES_TESTED = {
     "plain": PLAIN, "cores": CORES, **STRIPS, "shallow": SHALLOW,
     "16 strips": replace(PLAIN, lanes=16, pixels=16), **PASSES,
-    "cores, 4 passes": replace(CORES, passes=4, stem=replace(CORES.stem, passes=4)), **ENGINES,
+    "cores, 4 passes": replace(CORES, passes=4, stem=replace(CORES.stem, passes=4)),
+    **BOARD_ENGINES,
 }
 
 
