@@ -16,8 +16,8 @@ from hw.boards import BOARDS
 from sw.engine import boards_of
 
 __all__ = [
-    "LAYERS_PAGE", "PAGE", "load", "load_seeds", "render", "render_boards", "render_layers",
-    "render_seeds",
+    "LAYERS_PAGE", "PAGE", "load", "load_estimator", "load_seeds", "render", "render_boards",
+    "render_estimates", "render_layers", "render_seeds",
 ]
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +35,11 @@ COLUMNS = (
 LINE_COLUMNS = (
     "board", "network", "baud", "ms on the line", "ms computing", "frames/s end to end", "limit",
 )
+ESTIMATE_COLUMNS = (
+    "parts", "engines fitted to", "held out", "LUTs off", "farthest", "logic cells off",
+)
+#: What the kinds of parts are called.
+KINDS = {"up5k": "iCE40 UP5K", "hx8k": "iCE40 HX8K", "gw1n": "Gowin GW1N", "ecp5": "ECP5"}
 SEED_COLUMNS = ("board", "clock", "seeds", "lowest fmax", "median", "highest")
 
 
@@ -51,6 +56,11 @@ def load():
 def load_seeds():
     """All reports on seeds, by board."""
     return _load("seeds")
+
+
+def load_estimator():
+    """The report on the estimates."""
+    return json.loads((ROOT / "results" / "estimator.json").read_text())
 
 
 def _of(report, cells):
@@ -165,9 +175,23 @@ def render_layers(text, reports):
     return replace_table(text, columns, map(_layer_row, layers))
 
 
+def _estimate_row(kind, found):
+    lut4, logic = (found["heldout"][count] for count in ("lut4", "logic"))
+    return (
+        KINDS[kind], f"{found['fitted_n']}", f"{found['heldout_n']}", f"{lut4['error']:.1%}",
+        f"{lut4['largest']:.1%}", f"{logic['error']:.1%}",
+    )
+
+
+def render_estimates(text, report):
+    """architecture.md with the errors of the estimates as they should be."""
+    rows = [_estimate_row(kind, found) for kind, found in report["kinds"].items()]
+    return replace_table(text, ESTIMATE_COLUMNS, rows)
+
+
 if __name__ == "__main__":
     for page, rewrite, reports in (
         (PAGE, render_boards, load()), (PAGE, render, load()), (PAGE, render_seeds, load_seeds()),
-        (LAYERS_PAGE, render_layers, load()),
+        (LAYERS_PAGE, render_layers, load()), (LAYERS_PAGE, render_estimates, load_estimator()),
     ):
         page.write_text(rewrite(page.read_text(), reports))

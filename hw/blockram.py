@@ -50,7 +50,7 @@ _BLOCK_18K = Ram(address_bits=14, widths=(1, 2, 4, 9, 18, 36), byte=9, cost=128)
 RAMS = {
     "ice40": (Ram(address_bits=11, widths=(2, 4, 8, 16), byte=1, cost=64),),
     "ecp5": (_BLOCK_18K, _LUT_RAM),
-    "gowin": (_BLOCK_18K, _LUT_RAM),
+    "himbaechel-gowin": (_BLOCK_18K, _LUT_RAM),
 }
 
 

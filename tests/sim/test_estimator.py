@@ -5,10 +5,11 @@ from itertools import count
 
 import pytest
 
+from hw.boards import BOARDS
 from hw.estimate import PARTS, RESULTS, estimate
 from sim import estimator
 from sim.engines import KINDS, draw, part_of
-from sim.estimator import FITTED, HELD_OUT, report_of
+from sim.estimator import FITTED, HELD_OUT, is_held_out, report_of
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def test_what_was_asked_for_is_reached(committed):
         assert found["heldout"]["logic"]["error"] <= 0.05
     for name in ("bram", "dsp", "spram", "cycle"):
         assert committed[f"{name}_mismatches"] == 0
-    assert all("cycles" in row for row in committed["engines"] if row["number"] >= FITTED)
+    assert all("cycles" in row for row in committed["engines"] if is_held_out(row))
 
 
 def test_the_report_follows_from_its_rows(committed):
@@ -48,7 +49,7 @@ def test_the_report_follows_from_its_rows(committed):
 ])
 def test_what_is_off_is_seen(committed, name, figure):
     rows = [dict(row) for row in committed["engines"]]
-    wrong = next(row for row in rows if row["number"] == FITTED)
+    wrong = next(filter(is_held_out, rows))
     wrong[name] += 10000 if name == "lut4" else 1
     assert report_of(rows)[figure] > committed[figure]
 
@@ -56,7 +57,7 @@ def test_what_is_off_is_seen(committed, name, figure):
 def test_held_out_engines_are_not_fitted_to(committed):
     rows = [dict(row) for row in committed["engines"]]
     for row in rows:
-        if row["number"] >= FITTED:
+        if is_held_out(row):
             row["lut4"] *= 2
     found = report_of(rows)
     before = report_of(committed["engines"])
@@ -68,12 +69,12 @@ def test_held_out_engines_are_not_fitted_to(committed):
 def test_engines_are_drawn_again_alike():
     assert draw("ecp5", 3) == draw("ecp5", 3) != draw("ecp5", 4)
     shapes = [(e.exact_gain, e.passes > 1, e.has_stream, e.deep, e.stem is None)
-              for e in (draw("ecp5", number) for number in range(FITTED))]
+              for e in (draw("ecp5", number) for number in range(FITTED["ecp5"]))]
     assert all({0, 1} == set(column) for column in zip(*shapes, strict=True))
 
 
 def smallest(kind):
-    return min(range(FITTED), key=lambda number: draw(kind, number).macs_per_cycle)
+    return min(range(FITTED[kind]), key=lambda number: draw(kind, number).macs_per_cycle)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,11 +109,14 @@ def test_what_was_cut_off_goes_on(monkeypatch, tmp_path):
     with pytest.raises(KeyError):
         estimator.study(tmp_path, quiet=True)
     rows = estimator.study(tmp_path, jobs=2, quiet=True)
-    everything = [(kind, number) for kind in KINDS for number in range(FITTED + HELD_OUT)]
+    everything = [
+        (kind, number) for kind in FITTED for number in range(FITTED[kind] + HELD_OUT)
+    ]
     assert [(row["kind"], row["number"]) for row in rows] == everything
     assert len(calls) == len(everything) + 1
     assert estimator.study(tmp_path, quiet=True) == rows and len(calls) == len(everything) + 1
 
 
 def test_every_part_has_estimates(committed):
-    assert {part.kind for part in PARTS.values()} == set(committed["kinds"])
+    assert {part.kind for part in PARTS.values()} == set(committed["kinds"]) == set(KINDS)
+    assert {board.platform.device for board in BOARDS.values()} == PARTS.keys()
