@@ -23,7 +23,8 @@ help:
 	@echo
 	@echo '  make demo                train on digits, export, simulate, build a bitstream, show all'
 	@echo '  make sim                 run the accelerator in simulation against the golden model'
-	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus] [BOARD=...]'
+	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus]'
+	@echo '       [BOARD=..., or the report.json of a build, for its engine]'
 	@echo '       [ARGS=--netlist: the gates that synthesis makes for the icebreaker]'
 	@echo '  make emulate             the accelerator without a board, for python -m sw.host'
 	@echo '                           [BOARD=...]'

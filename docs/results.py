@@ -38,8 +38,6 @@ LINE_COLUMNS = (
 ESTIMATE_COLUMNS = (
     "parts", "engines fitted to", "held out", "LUTs off", "farthest", "logic cells off",
 )
-#: What the kinds of parts are called.
-KINDS = {"up5k": "iCE40 UP5K", "hx8k": "iCE40 HX8K", "gw1n": "Gowin GW1N", "ecp5": "ECP5"}
 SEED_COLUMNS = ("board", "clock", "seeds", "lowest fmax", "median", "highest")
 
 
@@ -175,18 +173,17 @@ def render_layers(text, reports):
     return replace_table(text, columns, map(_layer_row, layers))
 
 
-def _estimate_row(kind, found):
+def _estimate_row(found):
     lut4, logic = (found["heldout"][count] for count in ("lut4", "logic"))
     return (
-        KINDS[kind], f"{found['fitted_n']}", f"{found['heldout_n']}", f"{lut4['error']:.1%}",
+        found["parts"], f"{found['fitted_n']}", f"{found['heldout_n']}", f"{lut4['error']:.1%}",
         f"{lut4['largest']:.1%}", f"{logic['error']:.1%}",
     )
 
 
 def render_estimates(text, report):
     """architecture.md with the errors of the estimates as they should be."""
-    rows = [_estimate_row(kind, found) for kind, found in report["kinds"].items()]
-    return replace_table(text, ESTIMATE_COLUMNS, rows)
+    return replace_table(text, ESTIMATE_COLUMNS, map(_estimate_row, report["kinds"].values()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from hw import boot
-from hw.build import build_report, command_line, place_and_route, prepare, replacing
+from hw.build import build_report, place_and_route, prepare, replacing
+from hw.command import command_line
 from hw.contents import Contents
 from hw.memory import has_spram
 from hw.report import tool_report

@@ -7,7 +7,7 @@ it reckons cheapest: the blocks, and half a point for each bit of the multiplexe
 from dataclasses import dataclass, replace
 
 from hw.contents import HOST
-from hw.memory import NARROW
+from hw.memory import bank_bits
 from hw.spikes import BANK, parts
 from sw.formats import (
     ACCUMULATOR_BITS,
@@ -80,8 +80,7 @@ class Memory:
 
 
 def _host(name, width, depth):
-    bank = HOST if width <= NARROW else 2 * HOST
-    return Memory(name, width, depth, min(bank, width))
+    return Memory(name, width, depth, min(bank_bits(width), width))
 
 
 def _channels_used(engine, reads_out):

@@ -5,7 +5,7 @@ Pins and crystals are those of amaranth-boards, but for the ``extra`` resources.
 
 from dataclasses import replace
 
-from amaranth.build import Attrs
+from amaranth.build import Attrs, Pins, PinsN, Resource, Subsignal
 from amaranth_boards.colorlight_5a75b_r7_0 import Colorlight_5A75B_R70Platform
 from amaranth_boards.ecpix5 import ECPIX585Platform
 from amaranth_boards.ice40_hx8k_b_evn import ICE40HX8KBEVNPlatform
@@ -19,9 +19,11 @@ from amaranth_boards.upduino_v3 import UpduinoV3Platform
 from hw.board import Board
 from hw.clock import Ecp5Pll, Ice40CorePll, Ice40Pll
 from hw.gowin import TangNano9k
+from hw.tools import BuildError
+from hw.top import BOOT_FLASH
 from sw.engine import ENGINES
 
-__all__ = ["ANY_ENGINE", "BOARDS"]
+__all__ = ["ANY_ENGINE", "BOARDS", "find_board"]
 
 #: Amaranth's read ports keep the old value when their row is being written, and Yosys adds bypass
 #: logic for that. No memory of the accelerator reads the row that is written (hw.memory and the
@@ -57,9 +59,18 @@ class OrangeCrab(OrangeCrabR0_2_25FPlatform):
         return super().command_templates[:-1]
 
 
+#: The flash that an iCE40 UP5K in its SG48 package is configured from.
+_UP5K_FLASH = Resource(
+    BOOT_FLASH, 0,
+    Subsignal("cs", PinsN("16", dir="o")), Subsignal("clk", Pins("15", dir="o")),
+    Subsignal("copi", Pins("14", dir="o")), Subsignal("cipo", Pins("17", dir="i")),
+    Attrs(IO_STANDARD="SB_LVCMOS"),
+)
+
 _ICEBREAKER = Board(
     name="icebreaker",
     platform=ICEBreakerPlatform,
+    extra=(_UP5K_FLASH,),
     family="ice40",
     clock="clk12",
     crystal_hz=12_000_000,
@@ -87,9 +98,9 @@ _UPDUINO = replace(
     pll=Ice40CorePll,
     # Its FT232H is at the flash alone. Places 17 and 18 of the right header, JP6 of the schematic,
     # are marked 45 and 47, as the pins of the part.
-    extra=(UARTResource(
+    extra=(_UP5K_FLASH, UARTResource(
         0, rx="17", tx="18", conn=("j", 1), attrs=Attrs(IO_STANDARD="SB_LVCMOS", PULLUP=1),
-    ),),
+    )),
     bauds=CAUTIOUS_BAUDS,
     led=("rgb_led", "r"),
     loader="--board ice40_generic --cable ft232",
@@ -108,6 +119,7 @@ _HX8K_EVN = replace(
     _ICEBREAKER,
     name="hx8k-evn",
     platform=ICE40HX8KBEVNPlatform,
+    extra=(),
     clock_hz=60_000_000,
     # The crystal's pin is not the PLL's.
     pll=Ice40CorePll,
@@ -226,3 +238,10 @@ BOARDS = {
         _ECPIX5,
     )
 }
+
+
+def find_board(name):
+    """The Board of that name. Raises BuildError."""
+    if name not in BOARDS:
+        raise BuildError(f"unknown board {name!r}: one of {', '.join(BOARDS)}")
+    return BOARDS[name]

@@ -48,6 +48,8 @@ def blob(program):
 
 def append(bitstream, program):
     """What to write to the flash: a bitstream, and the blob of a Program behind it."""
+    if len(bitstream) > OFFSET:
+        raise ValueError(f"a bitstream of {len(bitstream)} bytes reaches beyond {OFFSET:#x}")
     return bitstream.ljust(OFFSET, b"\xff") + blob(program)
 
 
@@ -55,8 +57,8 @@ class Boot(wiring.Component):
     """Plays the blob in the flash once after reset, if there is one.
 
     icepack's bitstreams leave the flash in deep power-down, so it is woken first. The clock of the
-    flash is half of ours: at most 24 MHz, which command 0x03 may have on any flash (the W25Q128JV:
-    50 MHz). What the flash sends is sampled as its clock falls, a whole period after it was sent.
+    flash is half of ours: 12 MHz on the boards (the W25Q128JV takes command 0x03 at up to 50). What
+    the flash sends is sampled as its clock falls, a whole period after it was sent.
 
     Members
     -------

@@ -4,7 +4,6 @@ The engine is found for the network (``hw.fit``), or it is the board's own, for 
 bitstream does not contain the network: any image that fits the engine is loaded at run time.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -13,11 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hw.boards import BOARDS
-from hw.clock import ClockError
-from hw.fit import add_options, fitted
+from hw.command import command_line
 from hw.report import (
-    TimingError,
     check_resources,
     check_timing,
     network_report,
@@ -26,38 +22,11 @@ from hw.report import (
 )
 from hw.tools import BuildError, run_plan, step, write_plan
 from hw.top import Top
-from hw.uart import BaudError
-from sw import image as network_image
-from sw.engine import EngineError
-from sw.image import ImageError
 from sw.program import compile_program
 
 __all__ = [
-    "build",
-    "build_fitted",
-    "build_report",
-    "command_line",
-    "find_board",
-    "folder_of",
-    "main",
-    "megahertz",
-    "place_and_route",
-    "prepare",
-    "replacing",
+    "build", "build_report", "folder_of", "main", "place_and_route", "prepare", "replacing",
 ]
-
-DEFAULT_MODEL = Path("models/fashion-mnist.bsnn")
-
-#: Clocks that are tried, and how much faster than the next one a design must have been.
-TRIES = 3
-MARGIN = 0.97
-
-
-def find_board(name):
-    """The Board of that name. Raises BuildError."""
-    if name not in BOARDS:
-        raise BuildError(f"unknown board {name!r}: one of {', '.join(BOARDS)}")
-    return BOARDS[name]
 
 
 def prepare(board, clock_generator, seed, contents=None, boot=False):
@@ -142,19 +111,6 @@ def build_report(board, image, program, clock_generator, reached, seed, command)
     }
 
 
-def _print_report(path, report):
-    """The figures that matter, in two lines."""
-    occupancy = ", ".join(
-        f"{cells['used']} of {cells['available']} {name}"
-        for name, cells in report["occupancy"].items()
-    )
-    print(f"{path}: {occupancy}")
-    print(
-        f"{report['fmax_mhz']:.1f} MHz reached, {report['clock_mhz']:g} MHz used:"
-        f" {report['model']} at {report['frames_per_s']:.1f} frames/s (T={report['T']})"
-    )
-
-
 def build(board, image, *, clock_hz=None, seed=None, out=Path("build"), command="", quiet=False):
     """Builds ``out/<board>/`` with top.bin or top.bit, logs and report.json; returns the report.
 
@@ -172,95 +128,9 @@ def build(board, image, *, clock_hz=None, seed=None, out=Path("build"), command=
     return report
 
 
-def megahertz(text):
-    """A clock of the command line, for argparse."""
-    value = float(text)
-    if not 0 < value < 1000:
-        raise argparse.ArgumentTypeError(f"{text} is no clock in MHz")
-    return value
-
-
-def _slower(board, reached_hz):
-    """The fastest clock of whole MHz that a design reaches with some room. Raises BuildError."""
-    for clock_mhz in range(int(MARGIN * reached_hz / 1e6), 0, -1):
-        with contextlib.suppress(ClockError, BaudError):
-            board.clock_generator(clock_mhz * 1_000_000)
-            return clock_mhz * 1_000_000
-    raise BuildError(f"the {board.name} makes no clock below {reached_hz / 1e6:.1f} MHz")
-
-
-def build_fitted(work, board, image, fps=None, **options):
-    """``work``, as ``build``, with the engine that ``hw.fit`` finds, at the clock that it reaches.
-
-    That is the board's or, if it is missed, a slower one, for which an engine is found anew. Raises
-    what ``work`` and ``fit`` raise: TimingError if it is missed TRIES times.
-    """
-    def attempt(clock_hz):
-        chosen = fitted(board, image, "fit", clock_hz, fps)
-        return work(chosen, image, clock_hz=clock_hz, **options)
-
-    clock_hz = None
-    for _ in range(TRIES - 1):
-        try:
-            return attempt(clock_hz)
-        except TimingError as missed:
-            clock_hz = _slower(board, missed.reached_hz)
-            print(f"{missed}; now with {clock_hz / 1e6:g} MHz", file=sys.stderr)
-    return attempt(clock_hz)
-
-
-def _parse(prog, description, engine, argv):
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description.split("\n\n")[0],
-        epilog=f"boards: {', '.join(BOARDS)}",
-    )
-    add = parser.add_argument
-    add("board", help="which board")
-    add("--model", type=Path, default=DEFAULT_MODEL, metavar="FILE",
-        help=f"network image that it is for (default: {DEFAULT_MODEL})")
-    add_options(parser, engine)
-    add("--clock", type=megahertz, metavar="MHZ",
-        help="of the design (default: the board's, or a slower one that --engine fit reaches)")
-    add("--seed", type=int, help="of placement (default: the board's)")
-    add("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
-    add("--json", action="store_true", help="end with the report on stdout, in one line")
-    return parser.parse_args(argv)
-
-
 def folder_of(board, out):
     """Where the bitstream of a board is."""
     return Path(out, board.name)
-
-
-def command_line(prog, description, work, folder, engine, argv):
-    """What the command ``prog`` does: ``work``, as ``build``, which leaves it in ``folder``.
-
-    engine: "fit" or "board", unless the user wants the other. Exit status 0, or 2 after one line on
-    stderr.
-    """
-    args = _parse(prog, description, engine, argv)
-    arguments = sys.argv[1:] if argv is None else argv
-    try:
-        board = find_board(args.board)
-        image = network_image.load(args.model)
-        options = dict(
-            seed=args.seed, out=args.out, command=" ".join([prog, *map(str, arguments)])
-        )
-        if args.engine == "fit" and args.clock is None:
-            report = build_fitted(work, board, image, args.fps, **options)
-        else:
-            clock_hz = args.clock and round(args.clock * 1e6)
-            board = fitted(board, image, args.engine, clock_hz, args.fps)
-            report = work(board, image, clock_hz=clock_hz, **options)
-    except (BuildError, BaudError, ClockError, EngineError, ImageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if args.json:
-        print(json.dumps(report))
-    else:
-        _print_report(folder(board, args.out) / report["bitstream"], report)
-    return 0
 
 
 def main(argv=None):

@@ -2,7 +2,7 @@
 
 The LUTs of what an engine is made of are proportional to its size: the popcounts to pe * simd *
 lanes, the accumulators to pe * lanes * their width, and so on (``features``). How much each takes
-on a family of parts was fitted to syntheses of random engines: ``python docs/estimator.py``, whose
+on a family of parts was fitted to syntheses of random engines: ``python -m sim.estimator``, whose
 report has the coefficients and how far they were off on engines that the fit has not seen.
 """
 
@@ -15,7 +15,9 @@ from hw.blockram import block_rams, lut_rams, memories, multiplexers, sprams
 from sw.formats import FRACTION, GAIN_FRACTION, MEAN_BITS
 from sw.record import field_bits
 
-__all__ = ["COUNTS", "PARTS", "RESULTS", "Part", "estimate", "features", "hard_blocks"]
+__all__ = [
+    "COUNTS", "PARTS", "RESULTS", "Part", "apply", "estimate", "features", "hard_blocks",
+]
 
 RESULTS = Path(__file__).parents[1] / "results" / "estimator.json"
 
@@ -161,6 +163,12 @@ def hard_blocks(part, engine):
     }
 
 
+def apply(taken, part, engine):
+    """LUTs of an engine if each unit of a feature takes what ``taken`` says, a dict."""
+    sizes = features(part, engine)
+    return sum(taken.get(name, 0) * size for name, size in sizes.items())
+
+
 @cache
 def _coefficients():
     """Of each kind of part, and of each count: LUTs for each unit of a feature."""
@@ -176,9 +184,8 @@ def estimate(part, engine):
     lut4 and logic, which are the cells that the LUTs share with lone registers, are estimates; the
     hard blocks are exact.
     """
-    sizes = features(part, engine)
     logic = {
-        count: round(sum(fitted.get(name, 0) * size for name, size in sizes.items()))
-        for count, fitted in _coefficients()[part.kind].items()
+        count: round(apply(taken, part, engine))
+        for count, taken in _coefficients()[part.kind].items()
     }
     return logic | hard_blocks(part, engine)

@@ -5,6 +5,7 @@ RAMs and multipliers are known exactly beforehand and LUTs to a few percent (``h
 nothing is synthesised.
 """
 
+import argparse
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -180,7 +181,9 @@ def sized(image, engine, part):
     if part.spram:
         # An SPRAM has so many words, whether they are used or not.
         if main["weight_depth"] > SPRAM_DEPTH:
-            raise EngineError(f"{image.network.name} needs more weights than an SPRAM has words")
+            raise EngineError(
+                f"its weights are {main['weight_depth']:,} words, an SPRAM has {SPRAM_DEPTH:,}"
+            )
         engine = replace(engine, weight_depth=SPRAM_DEPTH)
     compile_program(image, engine)
     return engine
@@ -202,21 +205,26 @@ def shortage(part, takes, block_rams=OCCUPANCY):
 
 
 def _first_that_fits(image, part, foldings, block_rams):
-    """The Choice of the first folding that fits, or None, and what the others lack."""
-    lacking = []
+    """The Choice of the first folding that fits, or None, and why not the nearest of the others."""
+    reasons = []
     for engine, cycles in foldings:
         takes = estimate(part, _smallest(engine))
-        if not shortage(part, takes, block_rams):
+        lacks = shortage(part, takes, block_rams)
+        # Those that lack nothing yet come nearest.
+        far, reason = bool(lacks), f"it needs {' and '.join(lacks)}"
+        if not lacks:
             try:
                 engine = sized(image, engine, part)
-            except EngineError:
-                continue
-            takes = estimate(part, engine)
-        lacks = shortage(part, takes, block_rams)
-        if not lacks:
-            return Choice(engine, cycles, takes), lacking
-        lacking.append((takes["logic"], lacks))
-    return None, lacking
+            except EngineError as error:
+                reason = str(error)
+            else:
+                takes = estimate(part, engine)
+                lacks = shortage(part, takes, block_rams)
+                if not lacks:
+                    return Choice(engine, cycles, takes), None
+                reason = f"it needs {' and '.join(lacks)}"
+        reasons.append((far, takes["logic"], reason))
+    return None, min(reasons)[-1] if reasons else None
 
 
 def fit(image, board, clock_hz=None, fps=None):
@@ -236,7 +244,7 @@ def fit(image, board, clock_hz=None, fps=None):
         wanted = [folding for folding in foldings if frequency / folding[1] >= fps]
         wanted.sort(key=lambda folding: estimate(part, _smallest(folding[0]))["logic"])
     for block_rams in (OCCUPANCY, 1):
-        choice, lacking = _first_that_fits(image, part, wanted, block_rams)
+        choice, reason = _first_that_fits(image, part, wanted, block_rams)
         if choice:
             return choice
     name, device = image.network.name, f"the {board.name}"
@@ -246,8 +254,15 @@ def fit(image, board, clock_hz=None, fps=None):
             f"{name} does not reach {fps:g} frames/s on {device}: the fastest engine that fits"
             f" computes {frequency / fastest.cycles:.1f} at {frequency / 1e6:g} MHz"
         )
-    _, lacks = min(lacking)
-    raise BuildError(f"{name} does not fit {device}: it needs {' and '.join(lacks)}")
+    raise BuildError(f"{name} does not fit {device}: {reason}")
+
+
+def _rate(text):
+    """Frames/s of the command line, for argparse."""
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no number of frames/s")
+    return value
 
 
 def add_options(parser, engine="fit"):
@@ -258,7 +273,7 @@ def add_options(parser, engine="fit"):
         f" will do; board: the board's own, for all networks that fit it (default: {engine})",
     )
     parser.add_argument(
-        "--fps", type=float, metavar="N", help="frames/s that the engine is to compute, at least",
+        "--fps", type=_rate, metavar="N", help="frames/s that the engine is to compute, at least",
     )
 
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import hw.bake
-from hw.boards import BOARDS
-from hw.build import find_board, folder_of
+from hw.boards import BOARDS, find_board
+from hw.build import folder_of
 from hw.memory import has_spram
 from hw.tools import BuildError
 

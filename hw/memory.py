@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hw.bus import HostWrite
 from hw.contents import HOST, power_up, rows_of
 
-__all__ = ["NARROW", "SPRAM_DEPTH", "HostMemory", "WeightMemory", "has_spram"]
+__all__ = ["SPRAM_DEPTH", "HostMemory", "WeightMemory", "bank_bits", "has_spram"]
 
 #: Words wider than this are written 32 bits at a time: ECP5 block RAM is widest without single
 #: 16-bit writes.
@@ -15,6 +15,11 @@ NARROW = 64
 
 #: Words of an SPRAM of an iCE40 UP5K, of 16 bits each.
 SPRAM_DEPTH = 1 << 14
+
+
+def bank_bits(width):
+    """Bits that are written at a time."""
+    return HOST if width <= NARROW else 2 * HOST
 
 
 def has_spram(platform):
@@ -39,7 +44,7 @@ class HostMemory(wiring.Component):
 
     def __init__(self, region, width, depth):
         self.region, self.width, self.depth = region, width, depth
-        self.bank = HOST if width <= NARROW else 2 * HOST
+        self.bank = bank_bits(width)
         self.banks = max(width // self.bank, 1)
         super().__init__({
             "address": In(range(max(depth, 2))),

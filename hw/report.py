@@ -23,9 +23,7 @@ _ICE40_PACKING = {
 class TimingError(BuildError):
     """A clock that was missed. reached_hz: what the design's own clock reaches."""
 
-    def __init__(self, message, reached_hz):
-        super().__init__(message)
-        self.reached_hz = reached_hz
+    reached_hz = None
 
 
 def _utilisation(log):
@@ -61,12 +59,13 @@ def check_timing(report, clock_hz):
         raise BuildError(f"no clock was constrained to {clock_mhz:.4g} MHz (found: {found})")
     for name, clock in clocks.items():
         if clock["achieved"] < clock["constraint"]:
-            raise TimingError(
+            missed = TimingError(
                 f"timing missed: {name.removeprefix('$glbnet$')} reaches"
                 f" {clock['achieved']:.2f} MHz, {clock['constraint']:.2f} MHz wanted;"
-                " ask for less with --clock MHZ or try another --seed",
-                min(ours) * 1e6,
+                " ask for less with --clock MHZ or try another --seed"
             )
+            missed.reached_hz = min(ours) * 1e6
+            raise missed
     return round(min(ours), 3)
 
 

@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from hw.boards import BOARDS
-from hw.build import find_board, prepare
+from hw.boards import BOARDS, find_board
+from hw.build import prepare
 from hw.clock import ClockError
 from hw.report import tool_report
 from hw.tools import BuildError, commands, run_tool, step, write_plan
@@ -139,7 +139,7 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
     try:
-        for name in ("seeds", "jobs", "minutes"):
+        for name in ("seeds", "minutes"):
             if getattr(args, name) < 1:
                 raise BuildError(f"--{name} must be at least 1, got {getattr(args, name)}")
         board, path = find_board(args.board), RESULTS / f"{args.board}.json"

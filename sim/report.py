@@ -6,9 +6,9 @@ import sys
 from html import escape
 from pathlib import Path
 
-from hw.boards import BOARDS
-from hw.build import DEFAULT_MODEL, find_board, megahertz
+from hw.boards import BOARDS, find_board
 from hw.clock import ClockError
+from hw.command import DEFAULT_MODEL, megahertz
 from hw.fit import add_options, fitted
 from hw.sizing import sizing
 from hw.tools import BuildError

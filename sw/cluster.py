@@ -7,10 +7,13 @@ The processes of a cluster speak pickle with each other: who reaches one of thei
 its user. A cluster is one of your own, on a network that you trust.
 """
 
+import argparse
 import asyncio
 import contextlib
 import hashlib
 import logging
+import signal
+import threading
 from concurrent.futures import CancelledError
 from functools import cache
 from importlib import metadata
@@ -42,11 +45,18 @@ class ClusterError(RuntimeError):
     """A cluster that cannot be worked with, in one line."""
 
 
+def _number(text):
+    """A number of jobs of the command line, for argparse."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return int(text)
+
+
 def add_options(parser, what):
     """Adds --jobs and --cluster, one or the other, to a command line. what: the jobs, in plural."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help=f"{what} at a time (default: 1)"
+        "--jobs", type=_number, default=1, metavar="N", help=f"{what} at a time (default: 1)"
     )
     group.add_argument(
         "--cluster", metavar="ADDRESS",
@@ -72,7 +82,8 @@ def stop_if_unwanted():
 def _sources():
     """Digest of the project's sources, as they are when it is first asked for."""
     root, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(path for part in ("hw", "sw") for path in (root / part).rglob("*.py")):
+    parts = [root / part for part in ("hw", "sim", "sw")]
+    for path in sorted(path for part in parts for path in part.rglob("*.*p*")):
         digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -158,6 +169,19 @@ def _result(future):
 
 
 @contextlib.contextmanager
+def _interrupted_by_sigterm():
+    """As by Ctrl-C: else it would end this process, and not the tools that it has started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def sweep(job, items, *common, jobs=1, cluster=None, packages=(), title, unit="run", quiet=False):
     """An iterator over (item, job(item, *common)), as they are done, with a progress bar.
 
@@ -167,7 +191,7 @@ def sweep(job, items, *common, jobs=1, cluster=None, packages=(), title, unit="r
     Raises ClusterError, and what a job raises.
     """
     versions = _versions(packages)
-    with _client(jobs, cluster) as client:
+    with _interrupted_by_sigterm(), _client(jobs, cluster) as client:
         # On every worker, so that none can take it along when it goes.
         shared = client.scatter([*common], broadcast=True, hash=False) if common else []
         runs = {

@@ -38,9 +38,8 @@ def execute(parser, argv, work):
     end = words.index("--") if "--" in words else len(words)
     args, options = parser.parse_args(words[:end]), words[end + 1 :]
     try:
-        for name in ("seeds", "jobs"):
-            if getattr(args, name) < 1:
-                raise TrainingError(f"--{name} must be at least 1, got {getattr(args, name)}")
+        if args.seeds < 1:
+            raise TrainingError(f"--seeds must be at least 1, got {args.seeds}")
         network = load(parse(options).arch)
         args.folder = args.folder or Path("runs") / f"experiments-{network.name}"
         work(args, options, f"{parser.prog} {shlex.join(words)}")

@@ -9,19 +9,15 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
-from amaranth_boards.ice40_hx8k_b_evn import ICE40HX8KBEVNPlatform
-from amaranth_boards.ulx3s import ULX3S_25F_Platform
-
 from hw.bake import PLACED, ROUTED, bake, folder_of, memory_words, placeholder
-from hw.boards import BOARDS, Board
+from hw.boards import BOARDS, IGNORE_COLLISIONS
 from hw.build import place_and_route, prepare
 from hw.contents import Contents
 from hw.report import tool_report
 from hw.tools import run_tool
-from sw.engine import Engine
 from sw.files import replace_file
 from sw.program import compile_program
 from tests.hw.support import SMALL
@@ -37,34 +33,14 @@ UNPACK = {"ice40": "iceunpack", "ecp5": "ecpunpack"}
 OTHER = random_image(NETWORK, seed=5)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SmallBoard(Board):
-    """A board with an engine of its own."""
-
-    small: Engine
-
-    @property
-    def engine(self):
-        return self.small
-
-
-def small_board(base, engine, **changes):
-    values = {field.name: getattr(base, field.name) for field in fields(Board)}
-    return SmallBoard(**{
-        **values, "name": f"small-{base.family}", "small": engine, "nextpnr_opts": "", **changes
-    })
-
-
 def small_boards(engine):
     """Of both families whose block RAM is patched."""
     return [
-        small_board(
-            BOARDS["icebreaker"], engine, platform=ICE40HX8KBEVNPlatform, clock_hz=12_000_000,
-            synth_opts="", cells={"bram": "ICESTORM_RAM", "logic_cells": "ICESTORM_LC"},
-        ),
-        small_board(
-            BOARDS["ulx3s-85f"], engine, platform=ULX3S_25F_Platform, clock_hz=25_000_000
-        ),
+        replace(
+            BOARDS[name], name=f"small-{BOARDS[name].family}", engine=engine, nextpnr_opts="",
+            script=IGNORE_COLLISIONS, clock_hz=clock_hz,
+        )
+        for name, clock_hz in (("hx8k-evn", 12_000_000), ("ulx3s-25f", 25_000_000))
     ]
 
 

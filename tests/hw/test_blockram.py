@@ -12,8 +12,7 @@ from amaranth.back import rtlil
 from hw.accelerator import Accelerator
 from hw.blockram import Memory, block_rams, lut_rams, memories
 from hw.boards import BOARDS, IGNORE_COLLISIONS
-from hw.contents import HOST
-from hw.memory import HostMemory
+from hw.memory import HostMemory, bank_bits
 from hw.tools import run_tool
 from sw.engine import ENGINES
 from sw.program import Region
@@ -55,8 +54,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("family, width, depth", SHAPES)
 def test_yosys_makes_as_many(family, width, depth, tmp_path):
-    bank = HOST if width <= 64 else 2 * HOST
-    memory = Memory("", width, depth, min(bank, width))
+    memory = Memory("", width, depth, min(bank_bits(width), width))
     found = blocks_of(family, memory, tmp_path)
     assert found["SB_RAM40_4K"] + found["DP16KD"] == block_rams(family, memory)
     assert found["TRELLIS_DPR16X4"] == lut_rams(family, memory)
@@ -66,7 +64,7 @@ def test_shapes_are_of_all_kinds():
     """Else the test above would show less than it seems to."""
     kinds = Counter()
     for family, width, depth in SHAPES:
-        memory = Memory("", width, depth, min(HOST if width <= 64 else 2 * HOST, width))
+        memory = Memory("", width, depth, min(bank_bits(width), width))
         kinds[bool(block_rams(family, memory)), bool(lut_rams(family, memory))] += 1
     assert kinds.keys() == {(True, False), (False, True), (False, False)}
 

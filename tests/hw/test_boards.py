@@ -8,6 +8,7 @@ import hw.device
 from hw.boards import BOARDS
 from hw.build import prepare
 from hw.clock import ClockError
+from hw.memory import has_spram
 from sw.engine import ENGINES
 from tests.hw.test_build import Echo
 
@@ -63,6 +64,22 @@ def test_pins_are_those_of_the_board(name, monkeypatch):
     assert len({*pins.values()}) == len(pins) == (3 if led is None else 4)
     # Negative control: a board with its lines swapped.
     assert pins != {**expected, "uart_0__rx": tx, "uart_0__tx": rx}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, board in BOARDS.items() if has_spram(board.platform)]
+)
+def test_pins_of_the_flash_that_a_device_boots_from(name, monkeypatch):
+    """The iCE40 UltraPlus data sheet's SPI_SS, SPI_SCK, SPI_SO and SPI_SI in the SG48."""
+    monkeypatch.setattr(hw.device, "Endpoint", Echo)
+    board = BOARDS[name]
+    plan = prepare(board, board.clock_generator(board.clock_hz), board.seed, boot=True)
+    pins, before = placed(plan), placed(plan_of(board))
+    assert {port: pin for port, pin in pins.items() if port not in before} == {
+        "boot_flash_0__cs": "16", "boot_flash_0__clk": "15", "boot_flash_0__copi": "14",
+        "boot_flash_0__cipo": "17",
+    }
+    assert len({*pins.values()}) == len(pins) == len(before) + 4
 
 
 @pytest.mark.parametrize("name", BOARDS)

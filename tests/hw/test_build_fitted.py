@@ -7,7 +7,7 @@ import pytest
 import hw.build
 import hw.device
 from hw.boards import BOARDS
-from hw.build import build_fitted
+from hw.command import build_fitted
 from hw.fit import fit
 from hw.report import TimingError
 from hw.tools import BuildError
@@ -16,6 +16,12 @@ from sw.engine import ENGINES, Engine
 from tests.hw.test_build import Echo
 
 MODEL = "models/digits.bsnn"
+
+
+def missed(reached_hz):
+    error = TimingError("timing missed")
+    error.reached_hz = reached_hz
+    return error
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def tried(monkeypatch):
     def build(board, model, *, clock_hz=None, **options):
         tried.append((clock_hz or board.clock_hz, board.engine))
         if tried[-1][0] > 20_000_000:
-            raise TimingError("timing missed", 20_500_000.0)
+            raise missed(20_500_000.0)
         return options
 
     build.tried = tried
@@ -75,17 +81,26 @@ def test_enough_frames_at_the_lower_clock(tried, digits):
 def test_it_is_not_tried_for_ever(digits):
     def never(board, model, *, clock_hz=None):
         clocks.append(clock_hz)
-        raise TimingError("timing missed", 0.9 * (clock_hz or board.clock_hz))
+        raise missed(0.9 * (clock_hz or board.clock_hz))
 
     clocks = []
     with pytest.raises(TimingError):
         build_fitted(never, BOARDS["icebreaker"], digits)
     assert clocks == [None, 20_000_000, 17_000_000]
-    with pytest.raises(BuildError, match="makes no clock below 3"):
-        build_fitted(
-            lambda *_, **__: (_ for _ in ()).throw(TimingError("missed", 3e6)),
-            BOARDS["icebreaker"], digits,
-        )
+
+
+def test_a_clock_that_cannot_be_lowered_stays_missed(digits):
+    """There is none so slow, the board has but one, or it was another clock that was missed."""
+    for name, reached in (("icebreaker", 3e6), ("tang-nano-9k", 20e6), ("icebreaker", 40e6)):
+        calls = []
+
+        def never(board, model, *, clock_hz=None, calls=calls, reached=reached):
+            calls.append(clock_hz)
+            raise missed(reached)
+
+        with pytest.raises(TimingError, match="timing missed"):
+            build_fitted(never, BOARDS[name], digits)
+        assert calls == [None]
 
 
 @pytest.mark.parametrize("arguments, message", [

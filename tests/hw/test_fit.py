@@ -107,7 +107,7 @@ def test_no_memory_is_larger_than_it_must_be(name, engine):
 
 
 @pytest.mark.parametrize("board, name, fps, message", [
-    (BOARD, "cnv", None, "cnv does not fit the icebreaker: it needs "),
+    (BOARD, "cnv", None, "cnv does not fit the icebreaker: its weights are "),
     (BOARD, "digits", 1e6, "digits does not reach 1e+06 frames/s on the icebreaker: the fastest"),
     (BOARD, "resnet20", None, "resnet20 does not fit the icebreaker: it needs "),
 ], ids=["size", "speed", "shortcuts"])

@@ -8,8 +8,8 @@ import pytest
 from hw.boards import BOARDS
 from hw.estimate import PARTS, RESULTS, estimate
 from sim import estimator
-from sim.engines import KINDS, draw, part_of
-from sim.estimator import FITTED, HELD_OUT, is_held_out, report_of
+from sim.engines import KINDS, draw
+from sim.estimator import HELD_OUT, is_held_out, report_of
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_report_follows_from_its_rows(committed):
             kept["coefficients"]["lut4"], rel=0.01, abs=0.01
         )
     assert found["heldout_lut_error"] == pytest.approx(committed["heldout_lut_error"], abs=1e-3)
-    part = part_of("up5k")
+    part = KINDS["up5k"].part
     row = next(row for row in committed["engines"] if row["kind"] == "up5k")
     assert estimate(part, draw("up5k", row["number"]))["lut4"] == pytest.approx(
         row["lut4"], rel=0.15
@@ -69,30 +69,46 @@ def test_held_out_engines_are_not_fitted_to(committed):
 def test_engines_are_drawn_again_alike():
     assert draw("ecp5", 3) == draw("ecp5", 3) != draw("ecp5", 4)
     shapes = [(e.exact_gain, e.passes > 1, e.has_stream, e.deep, e.stem is None)
-              for e in (draw("ecp5", number) for number in range(FITTED["ecp5"]))]
+              for e in (draw("ecp5", number) for number in range(KINDS["ecp5"].fitted))]
     assert all({0, 1} == set(column) for column in zip(*shapes, strict=True))
 
 
-def smallest(kind):
-    return min(range(FITTED[kind]), key=lambda number: draw(kind, number).macs_per_cycle)
+def row_of(report, kind, number):
+    row, = (r for r in report["engines"] if (r["kind"], r["number"]) == (kind, number))
+    return row
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_are_of_these_sources(committed, kind):
-    """The smallest engine of each kind stands for all: its plan is made in no time."""
-    number = smallest(kind)
-    row, = (r for r in committed["engines"] if (r["kind"], r["number"]) == (kind, number))
-    assert estimator.design_of(estimator.plan_of(kind, number)) == row["design"], (
-        f"the hardware has changed: run {committed['command']}"
-    )
-    other = next(r for r in committed["engines"] if r["kind"] == kind and r is not row)
-    assert other["design"] != row["design"]
+    """A few engines stand for all: between them they have whatever an engine may have."""
+    numbers = estimator.probes(kind)
+    engines = [draw(kind, number) for number in range(KINDS[kind].fitted)]
+    for trait in ("exact_gain", "has_stream", "stem"):
+        assert any(getattr(engines[number], trait) for number in numbers) == any(
+            getattr(engine, trait) for engine in engines
+        )
+    for number in numbers:
+        row = row_of(committed, kind, number)
+        assert estimator.design_of(estimator.plan_of(kind, number)) == row["design"], (
+            f"the hardware has changed: run {committed['command']}"
+        )
+    assert len({row["design"] for row in committed["engines"]}) == len(committed["engines"])
 
 
 def test_a_row_is_what_synthesis_gives(committed):
-    number = smallest("up5k")
-    row, = (r for r in committed["engines"] if (r["kind"], r["number"]) == ("up5k", number))
-    assert estimator._studied(("up5k", number)) == row
+    number, *_ = estimator.probes("up5k")
+    assert estimator._studied(("up5k", number)) == row_of(committed, "up5k", number)
+
+
+def test_other_sources_are_another_study(monkeypatch):
+    monkeypatch.setattr(estimator, "plan_of", lambda kind, number: (kind, number))
+    monkeypatch.setattr(estimator, "design_of", lambda plan: f"{plan}")
+    before = estimator._identity()
+    assert estimator._identity() == before
+    monkeypatch.setattr(estimator, "design_of", lambda plan: f"{plan} changed")
+    other = estimator._identity()
+    monkeypatch.setattr(estimator, "_tools", dict)
+    assert len({before, other, estimator._identity()}) == 3
 
 
 def test_what_was_cut_off_goes_on(monkeypatch, tmp_path):
@@ -105,12 +121,13 @@ def test_what_was_cut_off_goes_on(monkeypatch, tmp_path):
         return {"kind": item[0], "number": item[1]}
 
     monkeypatch.setattr(estimator, "_studied", studied)
+    monkeypatch.setattr(estimator, "_identity", lambda: "0")
     monkeypatch.setattr(estimator, "report_of", lambda rows: rows)
     with pytest.raises(KeyError):
         estimator.study(tmp_path, quiet=True)
     rows = estimator.study(tmp_path, jobs=2, quiet=True)
     everything = [
-        (kind, number) for kind in FITTED for number in range(FITTED[kind] + HELD_OUT)
+        (kind, number) for kind in KINDS for number in range(KINDS[kind].fitted + HELD_OUT)
     ]
     assert [(row["kind"], row["number"]) for row in rows] == everything
     assert len(calls) == len(everything) + 1

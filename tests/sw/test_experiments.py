@@ -232,7 +232,6 @@ def test_a_network_that_has_changed_is_noticed(tmp_path):
 
 @pytest.mark.parametrize("words, message", [
     (["fig1", "--seeds", "0"], "--seeds must be at least 1, got 0"),
-    (["fig1", "--jobs", "0"], "--jobs must be at least 1, got 0"),
     (["fig1", "--cluster", "nonsense"], "no dask scheduler answers at nonsense"),
     (["fig1", "--", "--arch", "nonsense"], "nonsense"),
     (["fig1", "--", "--lr", "0"], "lr must be positive"),
