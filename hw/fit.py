@@ -194,14 +194,13 @@ def shortage(part, takes, block_rams=OCCUPANCY):
 
     block_rams: the share of them that may be used; of the logic it is always OCCUPANCY.
     """
-    limits = {
-        "logic": OCCUPANCY * part.logic, "bram": block_rams * part.bram,
-        "dsp": part.dsp, "spram": part.spram,
-    }
-    return [
-        f"{takes[name]:,} {meaning} of {getattr(part, name):,}"
-        for name, meaning in _MEANINGS.items() if takes[name] > limits[name]
-    ]
+    lacks, shares = [], {"logic": OCCUPANCY, "bram": block_rams}
+    for name, meaning in _MEANINGS.items():
+        available, share = getattr(part, name), shares.get(name, 1)
+        if takes[name] > share * available:
+            limit = f", {share:.0%} of which may be used" if share < 1 else ""
+            lacks.append(f"{takes[name]:,} {meaning} of {available:,}{limit}")
+    return lacks
 
 
 def _first_that_fits(image, part, foldings, block_rams):

@@ -94,11 +94,12 @@ def _simulated(kind, number):
     """Cycles of a network on an engine of that folding, the cycle model's, and wrong logits."""
     engine = draw(kind, number)
     model = _network_for(engine)
-    engine = replace(
-        with_room(engine), current_width=18, leak_shifts=(model.network.leak_shift,)
+    core = replace(
+        engine, stem=None, current_width=18, leak_shifts=(model.network.leak_shift,)
     )
+    stem = engine.stem and core.stem_core(**engine.stem.sizes)
     # Simulation has all of its memories in block RAM.
-    engine = sized(model, engine, PARTS["LFE5U-85F"])
+    engine = sized(model, with_room(replace(core, stem=stem)), PARTS["LFE5U-85F"])
     found = run(model, IntegerNetwork(model), noise(model.network, 2), engine)
     return {
         "network": model.network.name, "cycles": found["cycles_per_frame"],

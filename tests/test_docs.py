@@ -51,7 +51,8 @@ def make_problem(words):
     makefile = (ROOT / "Makefile").read_text()
     for word in words:
         name, equals, _ = word.partition("=")
-        if equals and not re.search(rf"^{name} *[?:]?=|\$[({{]{name}[:)}}]", makefile, re.MULTILINE):
+        used = rf"^{name} *[?:]?=|\$[({{]{name}[:)}}]"
+        if equals and not re.search(used, makefile, re.MULTILINE):
             return f"no variable {name}"
         if not equals and not re.search(rf"^([\w./-]+ +)*{name}( +[\w./-]+)* *:(?!=)", makefile,
                                         re.MULTILINE):

@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,9 +45,10 @@ def small_boards(engine):
     ]
 
 
-#: Its spike memory is in two parts. Not on iCE40: there Yosys names the cells of an accelerator
-#: otherwise when its memories hold other bits, so the same netlist is placed elsewhere.
-ACCELERATORS = small_boards(replace(SMALL, spike_depth=300))[1:]
+#: Its spike memory is in two parts.
+ACCELERATORS = small_boards(
+    replace(SMALL, weight_depth=256, spike_depth=300, channel_depth=128, mean_depth=128)
+)
 
 
 def rebuild(board, image, folder):
@@ -73,6 +75,18 @@ def differing(board, one, other):
     return [block for block in first if first[block] != second[block]]
 
 
+def strange(board, one, other):
+    """How many blocks of one folder have contents that no block of the other is left to have.
+
+    Yosys names the cells of an accelerator on iCE40 otherwise when its memories hold other bits, so
+    the same netlist is placed elsewhere: there only this can be compared.
+    """
+    first, second = (
+        Counter(map(tuple, unpacked(board, folder).values())) for folder in (one, other)
+    )
+    return (first - second).total()
+
+
 def design(board):
     """Digest of what is baked into."""
     contents = Contents(placeholder(board.engine))
@@ -85,17 +99,15 @@ def compare(board, scratch):
     bake(board, OTHER, out=scratch)
     folder = folder_of(board, scratch)
     rebuilt = rebuild(board, IMAGE, scratch / f"{board.name}-rebuilt")
-    unpatched, another = (
-        len(differing(board, place, rebuilt)) for place in (folder / PLACED, folder)
-    )
+    unpatched, another = (strange(board, place, rebuilt) for place in (folder / PLACED, folder))
     start = time.monotonic()
     report = bake(board, IMAGE, out=scratch)
     seconds = time.monotonic() - start
     bitstreams = (place / report["bitstream"] for place in (folder, rebuilt))
     return {
         "device": report["device"], "design": report["design"], "image": IMAGE.checksum,
-        "blocks": len(unpacked(board, folder)), "differing": differing(board, folder, rebuilt),
-        "differing_unpatched": unpatched, "differing_with_another_network": another,
+        "blocks": len(unpacked(board, folder)), "strange": strange(board, folder, rebuilt),
+        "strange_unpatched": unpatched, "strange_with_another_network": another,
         "same_bitstream": len({path.read_bytes() for path in bitstreams}) == 1,
         "seconds_to_patch": round(seconds, 1), "tools": tool_report(board.family),
     }
@@ -107,7 +119,7 @@ def main():
         found = {board.name: compare(board, Path(scratch)) for board in ACCELERATORS}
     replace_file(RESULTS, json.dumps({"command": COMMAND, "boards": found}, indent=2) + "\n")
     print(json.dumps(found, indent=2))
-    return int(any(board["differing"] for board in found.values()))
+    return int(any(board["strange"] for board in found.values()))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,10 @@ def test_block_ram_may_be_full_if_nothing_else_fits():
     model, part = load("tinbinn"), PARTS[BOARD.platform.device]
     takes = fit(model, BOARD).takes
     assert takes["bram"] > OCCUPANCY * part.bram
-    assert shortage(part, takes) == [f"{takes['bram']} block RAMs of {part.bram}"]
+    assert shortage(part, takes) == [
+        f"{takes['bram']} block RAMs of {part.bram}, 85% of which may be used"
+    ]
+    assert shortage(part, {**takes, "dsp": 9}, 1) == ["9 multipliers of 8"]
     assert not shortage(part, takes, 1)
 
 
