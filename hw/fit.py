@@ -99,7 +99,8 @@ def _foldings(image, roomy):
         pixels=POWERS[:1] if exact else POWERS, passes=POWERS[:5],
     ):
         # As many passes as it takes, and no lanes that never have a step.
-        if engine.passes_of(network.T) <= engine.passes // 2 or engine.steps >= 2 * network.T:
+        passes = engine.passes_of(network.T)
+        if not engine.passes // 2 < passes <= engine.passes or engine.steps >= 2 * network.T:
             continue
         stems = [None]
         if isinstance(network.layers[0], Stem) and not engine.has_stream and engine.pixels == 1:
