@@ -87,8 +87,8 @@ def test_tiny_design_becomes_a_bitstream(name, echo, tmp_path, capsys):
         (stale / "stale").write_text("of another build")
     # One that fits the engine.
     model = f"models/{NETWORKS[name][-1]}.bsnn"
-    arguments = [name, "--model", model, "--out", tmp_path, "--seed", 3, "--json"]
-    assert hw.build.main([*map(str, arguments), "--engine", "board"]) == 0
+    arguments = [name, "--engine", "board", "--model", model, "--out", tmp_path]
+    assert hw.build.main([*map(str, arguments), "--seed", "3", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     folder = tmp_path / name
     report = json.loads((folder / "report.json").read_text())
@@ -146,7 +146,7 @@ def test_a_board_has_a_seed_of_its_own(echo, tmp_path):
 def test_plan_is_the_same_in_every_process(tmp_path):
     """Of the real accelerator, with Python's hashes seeded differently."""
     program = (
-        "import hw.build; board = hw.build.BOARDS['icebreaker']; print(hw.build.prepare("
+        "import hw.build; board = hw.boards.BOARDS['icebreaker']; print(hw.build.prepare("
         "board, board.clock_generator(board.clock_hz), 1).digest().hex())"
     )
     digests = {

@@ -106,7 +106,7 @@ def test_a_clock_that_cannot_be_lowered_stays_missed(digits):
 @pytest.mark.parametrize("arguments, message", [
     (["--fps", "1000000"], "error: digits does not reach 1e+06 frames/s on the icebreaker"),
     (["--fps", "5", "--engine", "board"], "error: --fps chooses an engine"),
-    (["--model", "models/cnv.bsnn"], "error: cnv does not fit the icebreaker: it needs"),
+    (["--model", "models/cnv.bsnn"], "error: cnv does not fit the icebreaker: its weights are"),
 ])
 def test_what_cannot_be_is_one_line(arguments, message, tmp_path, capsys):
     words = ["icebreaker", "--model", MODEL, "--out", str(tmp_path / "new"), *arguments]

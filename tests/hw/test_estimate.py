@@ -36,8 +36,8 @@ def test_parts_have_what_nextpnr_says(name):
 
 
 @pytest.mark.parametrize("change", [
-    dict(current_width=18), dict(simd=32), dict(layer_depth=32), dict(leak_shifts=(0, 1, 2, 3)),
-    dict(passes=4), dict(mean_depth=4096),
+    dict(current_width=18), dict(simd=32), dict(leak_shifts=(0, 1, 2, 3)), dict(passes=4),
+    dict(mean_depth=4096),
 ], ids=str)
 def test_what_is_more_takes_more(change):
     part, engine = PARTS["LFE5U-25F"], replace(ENGINES["icebreaker"], current_width=16)

@@ -116,7 +116,7 @@ def test_no_seed_at_all_is_one_line(results, monkeypatch, capsys):
     assert not list(results.iterdir())
 
 
-def test_what_was_cut_off_goes_on(results, runs, monkeypatch):
+def test_what_was_cut_off_goes_on(results, runs, interruptible, monkeypatch):
     run_tool = seeds.run_tool
 
     stopped = []

@@ -10,6 +10,7 @@ import pytest
 from sim import emulate
 from sim.emulate import Emulator
 from sw import image
+from sw.engine import ENGINES
 from sw.golden import IntegerNetwork
 from sw.host import __main__ as host
 from sw.host import link
@@ -94,7 +95,7 @@ def test_a_host_killed_while_it_loads():
         "device.load(image.load('models/digits.bsnn'), force=True)\n"
     )
     model = image.load("models/digits.bsnn")
-    engine = emulate.ENGINES["icebreaker"]
+    engine = ENGINES["icebreaker"]
     with Emulator(engine) as emulator:
         with Accelerator.open(emulator.port, timeout=TIMEOUT) as device:
             device.load(model)
@@ -108,7 +109,7 @@ def test_a_host_killed_while_it_loads():
 
 def test_a_picture_as_a_new_user_would(capsys):
     arguments = ["infer", "models/digits.bsnn", "docs/pictures/digit.png", "--json"]
-    with Emulator(emulate.ENGINES["icebreaker"]) as emulator:
+    with Emulator(ENGINES["icebreaker"]) as emulator:
         assert host.main([*arguments, "--port", emulator.port, "--timeout", f"{TIMEOUT}"]) == 0
     assert json.loads(capsys.readouterr().out)["class"] == 7
 
@@ -122,7 +123,7 @@ def test_the_command_says_where_it_is(ending, tmp_path):
     try:
         assert str(name) in process.stdout.readline()
         with Accelerator.open(str(name), timeout=TIMEOUT) as device:
-            assert device.engine == emulate.ENGINES["icebreaker"]
+            assert device.engine == ENGINES["icebreaker"]
     finally:
         process.send_signal(ending)
         assert process.wait(10) == 0

@@ -42,7 +42,10 @@ def test_table_has_every_layer_and_memory(found):
 
 
 def test_command(found, tmp_path, capsys):
-    arguments = ["icebreaker", "--model", "models/digits.bsnn", "--out", str(tmp_path / "new")]
+    arguments = [
+        "icebreaker", "--model", "models/digits.bsnn", "--out", str(tmp_path / "new"),
+        "--engine", "board",
+    ]
     assert report.main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found))
     assert (tmp_path / "new" / "report-icebreaker-digits.html").read_text() == report.render(found)

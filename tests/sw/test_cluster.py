@@ -178,7 +178,7 @@ def test_an_error_stops_the_others(where, tmp_path):
     assert (tmp_path / "good").is_file()
 
 
-def test_an_interrupt_leaves_no_child(where, tmp_path):
+def test_an_interrupt_leaves_no_child(where, interruptible, tmp_path):
     children, seen = [tmp_path / "first", tmp_path / "second"], []
 
     def interrupt():
