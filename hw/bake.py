@@ -165,7 +165,7 @@ def bake(board, image, *, clock_hz=None, seed=None, out=Path("build"), command="
                 routed = Path(folder, PLACED, bitstream).read_bytes()
                 Path(folder, bitstream).write_bytes(boot.append(routed, program))
             else:
-                before = contents.tables(placeholder(board.engine))
+                before = contents.tables(contents.words)
                 if new:
                     _check(board, folder, before)
                 after = contents.tables(program.contents)

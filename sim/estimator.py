@@ -33,7 +33,7 @@ from sw.frames import noise
 from sw.golden import IntegerNetwork
 
 __all__ = [
-    "HELD_OUT", "design_of", "is_held_out", "main", "plan_of", "report_of", "study",
+    "HELD_OUT", "design_of", "is_held_out", "main", "plan_of", "probes", "report_of", "study",
 ]
 
 #: Engines of each kind that are held out: the numbers behind those that are fitted to.
