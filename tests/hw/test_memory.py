@@ -248,12 +248,16 @@ def run_commands(ports, engine, commands, cycles):
     return answers, counts
 
 
-def run_frames(ports, network=NETWORK, engine=ENGINE, count=1):
-    """(logits of each frame, cycles of each, counts), loaded and run over the port."""
+def run_frames(ports, network=NETWORK, engine=ENGINE, count=1, more=()):
+    """(logits of each frame, cycles of each, counts), loaded and run over the port.
+
+    more: commands behind those that load.
+    """
     program = compile_program(random_image(network), engine)
     frames = [program.pack_frame(frame) for frame in random_frames(network, count).numpy()]
     last = len(network.layers) - 1
     commands = [protocol.encode_write(r, 0, words) for r, words in program.regions.items()]
+    commands += more
     add, cycles = commands.append, 0
     if program.ahead:
         add(protocol.encode_write(Region.FRAME, 0, frames[0]))
@@ -332,6 +336,15 @@ def test_taps_outside_the_map_read_word_0(ports):
     logits, _, counts = run_frames(ports, FLAT, TIGHT)
     assert logits == golden(FLAT)
     assert not counts[16, "both"]
+
+
+@pytest.mark.parametrize("row, harmless", [(TWO.spike_depth - 1, True), (0, False)])
+def test_taps_outside_the_map_read_word_0_on_either_side(ports, row, harmless):
+    """The last word, which is number 0 of the other side, may hold anything."""
+    words = TWO.simd * TWO.lanes // 16
+    ones = protocol.encode_write(Region.SPIKES, words * row, [0xFFFF] * words)
+    logits, *_ = run_frames(ports, NETWORK, TWO, 2, [ones])
+    assert (logits == golden(NETWORK, 2)) == harmless
 
 
 @pytest.mark.parametrize("row, both", [(5, 1), (4, 0)])
