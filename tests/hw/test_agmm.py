@@ -229,6 +229,18 @@ def test_totals_of_fewer_passes_are_the_last():
     assert rows[-1][0][:12] == [0] * 12 and all(rows[-1][0][12:15])
 
 
+@pytest.mark.parametrize("entry", [-(1 << 15), (1 << 15) - 1])
+@pytest.mark.parametrize("engine", [SMALL, PAIRS, FOURS], ids=shape)
+def test_the_largest_entries_add_up(engine, entry):
+    """All channels of a group spike, and their entries are as large as they can be."""
+    image = random_image(network(3, 1, 2, 3, channels=engine.pe))
+    words = compile_program(image, engine).regions[Region.MEANS]
+    maps = random_maps(image)
+    _, got = run(engine, image, maps, FLOWS, [entry & 0xFFFF] * len(words))
+    assert got == [[int(step.sum()) * entry for step in spikes] for spikes in maps]
+    assert set(got[1]) == {6 * engine.pe * entry}
+
+
 def test_without_a_successor_that_asks_there_is_no_sum():
     image = random_image(network(3, 1, 4, 4).replace(neuron="vanilla"))
     _, got = run(SMALL, image, random_maps(image), FLOWS)
@@ -326,6 +338,16 @@ def test_gains_equal_the_model_after_its_cycles(engine, passes):
     assert dut.cycles(exact=True) == 17 * engine.lanes
     assert difference(expected, results) is None
     assert {0, 255} < {gain for gains, _ in expected for gain in gains}
+
+
+@pytest.mark.parametrize("ends", [(-258, -257, -256, -255), (254, 255, 256, 257)])
+def test_an_index_just_beyond_the_table_is_the_last_of_it(ends):
+    """Which lie next to each other where it wraps around."""
+    table = [index % 251 for index in range(2 * INDEX_LIMIT)]
+    _, [(gains, _)] = gains_of(SMALL, [([2 * end for end in ends], 0, 0, [1 << 14] * 4)], table)
+    assert gains == [table[max(0, min(end + INDEX_LIMIT, 2 * INDEX_LIMIT - 1))] for end in ends]
+    assert gains == Gain(SMALL).model([2 * end for end in ends], 0, 0, [1 << 14] * 4, table)
+    assert len(set(gains)) == 2
 
 
 def test_gains_are_the_sigmoid_of_the_scaled_mean():

@@ -12,7 +12,7 @@ from sw import framing, protocol
 from sw.golden import IntegerNetwork
 from sw.program import Region, compile_program, stamp_address
 from tests.hw.support import FLOWS, SMALL, sink, with_and_without_gaps
-from tests.hw.test_device import NETWORK, QUIET_BITS, SerialHost, infer, load
+from tests.hw.test_device import BREAK_BITS, NETWORK, QUIET_BITS, SerialHost, infer, load
 from tests.support import random_frames, random_image
 
 #: Cycles from the command that wakes a flash until it listens.
@@ -135,7 +135,10 @@ def test_a_blob_is_a_load_behind_the_bitstream():
 
 
 def boot_device(contents, scenario):
-    """Run ``scenario(host)`` once a Device has booted. The line is loud meanwhile, and unheard."""
+    """Run ``scenario(host)`` once a Device has booted. The line is loud meanwhile, and unheard.
+
+    There is a break before the network comes and one amid it.
+    """
     dut = Device(SMALL, DIVISOR_MIN, QUIET_BITS, boot=True)
     sent = []
 
@@ -144,9 +147,13 @@ def boot_device(contents, scenario):
         await host.send_break()
         await host.send(framing.frame_command(framing.OPENING, protocol.INFO))
         # The last reply would come in less.
-        for _ in range(Boot().cycles(0) + 18 * len(contents)):
-            *_, bit = await ctx.tick().sample(dut.tx_line)
+        cycles = Boot().cycles(0) + 18 * len(contents)
+        for cycle in range(cycles):
+            ctx.set(dut.rx_line, not 0 <= cycle - cycles // 2 < BREAK_BITS * DIVISOR_MIN)
+            *_, bit, lost = await ctx.tick().sample(dut.tx_line, dut.lost)
             sent.append(bit)
+            # A break is no byte, and one shows until it is over.
+            assert not lost or cycle > cycles // 2
         await scenario(host)
 
     run(dut, contents, testbench)

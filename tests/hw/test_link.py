@@ -256,7 +256,8 @@ def test_faults_at_random(seed):
     check([*faulty(rng), QUIET, *frame_command(OPENING, protocol.INFO)])
 
 
-@pytest.mark.parametrize("clock_hz, bits", [(12e6, 17), (24e6, 18), (27e6, 19), (50e6, 19)])
+@pytest.mark.parametrize("clock_hz, bits", [(12e6, 17), (24e6, 18), (27e6, 19), (50e6, 19),
+                                            (13_107_200, 17), (13_107_300, 18)])
 def test_quiet_is_ten_milliseconds_at_least_and_less_than_twice_that(clock_hz, bits):
     assert quiet_bits(clock_hz) == bits
     assert 1 <= 2**bits / clock_hz / framing.QUIET_SECONDS < 2

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 from amaranth.back import rtlil
+from amaranth.hdl import Module
 from amaranth.lib import memory
 
+import hw.memory
 from hw.accelerator import Accelerator
-from hw.memory import HostMemory, WeightMemory
+from hw.memory import SPRAM_DEPTH, HostMemory, WeightMemory
 from hw.spikes import SpikeMemory
 from sw import protocol
 from sw.cycles import cycles_per_frame, layer_cycles
@@ -169,6 +171,54 @@ def test_an_up5k_keeps_its_weights_in_one_spram_a_bank():
     dut = WeightMemory(Region.WEIGHTS, 64, 16384)
     text = rtlil.convert(dut, platform=SimpleNamespace(device="iCE40UP5K"))
     assert text.count("cell \\SB_SPRAM256KA") == 4 and "memory width" not in text
+
+
+class Sprams(WeightMemory):
+    """The weights of a UP5K, with what SB_SPRAM256KA does (FPGA-TN-02022) in place of the cells.
+
+    One port, which writes or reads while it is selected.
+    """
+
+    def elaborate(self, platform):
+        outer = Module()
+
+        def cell(name, **ports):
+            assert name == "SB_SPRAM256KA"
+            assert {key: ports[key] for key in ("i_MASKWREN", "i_STANDBY", "i_SLEEP")} == {
+                "i_MASKWREN": 0b1111, "i_STANDBY": 0, "i_SLEEP": 0,
+            }
+            # Low is off.
+            assert ports["i_POWEROFF"] == 1
+            m = Module()
+            m.submodules.rows = rows = memory.Memory(shape=16, depth=SPRAM_DEPTH, init=[])
+            read, write = rows.read_port(), rows.write_port()
+            m.d.comb += [
+                read.addr.eq(ports["i_ADDRESS"]), write.addr.eq(ports["i_ADDRESS"]),
+                write.data.eq(ports["i_DATAIN"]),
+                read.en.eq(ports["i_CHIPSELECT"] & ~ports["i_WREN"]),
+                write.en.eq(ports["i_CHIPSELECT"] & ports["i_WREN"]),
+            ]
+            # A signal has one driver, of which a cell would drive a part.
+            outer.d.comb += ports["o_DATAOUT"].eq(read.data)
+            return m
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(hw.memory, "Instance", cell)
+            outer.submodules.sprams = super().elaborate(SimpleNamespace(device="iCE40UP5K"))
+        return outer
+
+
+@with_and_without_gaps
+@pytest.mark.parametrize("width", [16, 64])
+def test_sprams_hold_what_the_host_wrote(width, willing):
+    dut = Sprams(Region.WEIGHTS, width, 40)
+    words = random_words(dut)
+    stimulus, got = read_all(dut, words, willing, [Region.MEANS])
+    wanted = expected(dut, words, stimulus)
+    assert difference(wanted, known(wanted, got)) is None
+    words[7] ^= 1
+    wanted = expected(dut, words, stimulus)
+    assert difference(wanted, known(wanted, got))
 
 
 @pytest.fixture

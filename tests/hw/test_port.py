@@ -244,6 +244,15 @@ def test_addresses_do_not_wrap_around():
     assert got.reply == [Status.RANGE] * 2 and got.writes == []
 
 
+@pytest.mark.parametrize("bit", range(12, 24))
+def test_no_bit_of_an_address_is_left_out(bit):
+    """SMALL's longest memory has 2**11 words. The count of a write may not wrap either."""
+    assert max(region_words(SMALL).values()) == 1 << 11
+    for address in (1 << bit, (1 << bit) - 2):
+        got = check(SMALL, [(Opcode.WRITE, Region.SPIKES, address, [1, 2, 3, 4])])
+        assert got.reply == [Status.RANGE] and got.writes == []
+
+
 @pytest.mark.parametrize("address, count, status", [
     (1024, 0, Status.OK), (1024, 1, Status.RANGE), (1023, 1, Status.OK), (0, 1025, Status.RANGE),
     (0, 0, Status.OK), (0xFFFFFF, 0xFFFF, Status.RANGE), (1025, 0, Status.RANGE),

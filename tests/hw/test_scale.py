@@ -90,3 +90,12 @@ def test_counts_beyond_half_the_width_are_not_negative():
         rows, sent = stimulus_of([item], counts, True, 1.0)
         found.append(play(Scale(LANES, WIDTH), rows, OUTPUTS)[sent[0] + Scale.latency][0][0])
     assert found == [(count << FRACTION - 2) - 100, -(count << FRACTION - 2) - 100]
+
+
+@pytest.mark.parametrize("slope", [1 << (SLOPE_BITS - 1), (1 << SLOPE_BITS) - 1])
+def test_the_steepest_slopes(slope):
+    """Of sums small enough for them."""
+    sums = [1, -1, 500, -500]
+    rows, sent = stimulus_of([(sums, 7, slope)], False, True, 1.0)
+    (got, *_) = play(Scale(LANES, WIDTH), rows, OUTPUTS)[sent[0] + Scale.latency]
+    assert got == [math.floor(Fraction(value * slope + HALF, 2 * HALF)) + 7 for value in sums]

@@ -14,6 +14,7 @@ from sw.layers import AveragedReadout, Conv, Network, Readout, ResidualConv, Sha
 from sw.program import Region
 from sw.record import fields, record_stride
 from tests.support import random_frames, random_image
+from tests.sw.test_residual_golden import overflowing, saturating
 
 SMALL = Engine(
     pe=4, simd=16, lanes=4, weight_depth=1024, spike_depth=512, channel_depth=256, mean_depth=1024
@@ -193,6 +194,13 @@ def test_shortcuts_equal_golden(name, engine, more_steps):
     plan, result = run(image, image, engine)
     assert result["differences"] == []
     assert result["cycles_per_frame"] == sum(plan.cycles)
+
+
+@pytest.mark.parametrize("make", [overflowing, saturating])
+def test_what_saturates_equals_golden(make):
+    """Projections before their slope and behind their bias, either way; sums of currents."""
+    image = make()
+    assert differences(image, image, replace(STREAM, current_width=18)) == []
 
 
 @pytest.mark.parametrize("engine", [STREAM, STREAM_IN_PASSES], ids=["one pass", "two passes"])

@@ -1,11 +1,13 @@
 """The bounds that hold for every input: never left, and as tight as they claim."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from sw import formats
-from sw.bounds import ExportError, bounds, check, membrane_range, sum_range
+from sw.bounds import ExportError, bounds, check, current_range, membrane_range, sum_range
 from sw.golden import IntegerNetwork
 from sw.layers import Conv, Network, Readout, Shape, Stem
 from tests.support import random_frames, random_image
@@ -100,6 +102,55 @@ def test_membranes_stay_in_their_range_and_reach_it(leak_shift):
     for _ in range(4):
         membrane = formats.leak(membrane, leak_shift) + np.maximum(high, 0)
     assert (free[high > 0] == membrane[high > 0]).all()
+
+
+@pytest.mark.parametrize("high, highest", [(10, 15), (11, 16), (20, 25)])
+def test_a_membrane_below_the_threshold_may_stay(high, highest):
+    """Of a threshold of 11: 10 stays, of which half leaks away; 11 fires and leaves at most 10."""
+    ends = membrane_range(*np.array([[-11], [high]]), [(256, 256)] * 2, 1, np.array([11]))
+    assert [end.tolist() for end in ends] == [[-16], [highest]]
+
+
+def test_membranes_that_need_more_bits_than_currents_are_looked_at():
+    """With tau = 0.875 the membrane reaches seven times the current: three bits, not two."""
+    network = TINY.replace(neuron="vanilla", tau=0.875, T=16)
+    image = random_image(network, 2)
+    layer, data, bound = network.layers[1], image.layers[1], bounds(image)[1]
+    ends = current_range(layer, *sum_range(layer, data.weights, 16), data.bias)
+    needed = [
+        next(bits for bits in range(1, 20) if all(formats.fits_signed(end, bits) for end in pair))
+        for pair in zip(*ends, strict=True)
+    ]
+    assert bound.current.tolist() == np.maximum(needed, bound.membrane - 2).tolist()
+    assert (bound.current > needed).any()
+
+
+def with_agmm(**changes):
+    """TINY's image with another AGMM of its second convolution."""
+    image = random_image(TINY, 2)
+    layers = list(image.layers)
+    layers[2] = replace(layers[2], agmm=replace(layers[2].agmm, **changes))
+    return replace(image, layers=tuple(layers))
+
+
+@pytest.mark.parametrize("factor, fits", [
+    (-(1 << 15), True), ((1 << 15) - 1, True), (-(1 << 15) - 1, False), (1 << 15, False),
+])
+def test_the_ends_of_a_format_are_in_it(factor, fits):
+    image = with_agmm(factor=np.array([factor, 0, 0]))
+    if fits:
+        check(image)
+    else:
+        with pytest.raises(ExportError, match="the AGMM factor"):
+            check(image)
+
+
+def test_sums_before_the_offset_must_fit_too():
+    """An offset in the middle of them would halve what they reach."""
+    table = np.abs(random_image(TINY, 2).layers[2].agmm.table)
+    top = int(bounds(with_agmm(table=table, offset=0))[2].mean)
+    for offset in (-(1 << top - 2), 0):
+        assert bounds(with_agmm(table=table, offset=offset))[2].mean == top
 
 
 def test_an_image_too_wide_for_an_engine_is_refused():

@@ -358,6 +358,13 @@ def test_engines_keep_some_bits_of_every_field():
         assert all(0 < bits <= 32 for bits in field_bits(engine).values())
 
 
+def test_layers_may_have_all_channels_of_a_core():
+    """A number of them is one more than the largest address."""
+    for engine in ALL_ENGINES.values():
+        for core in filter(None, (engine, engine.stem)):
+            assert field_bits(core)["channels"] == core.channel_depth.bit_length()
+
+
 @pytest.mark.parametrize("spikes, frame, bits", [
     (128, 64, 7), (129, 64, 8), (128, 65, 8), (2, 65536, 17), (65536, 2, 16),
 ])

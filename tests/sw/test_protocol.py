@@ -147,6 +147,7 @@ def test_words_and_cycles_are_little_endian():
     assert protocol.decode_words(b"\0").tolist() == []
     cycles, read = protocol.decode_run(bytes.fromhex("00 40420f00 0100 00ff"))
     assert (cycles, read.tolist()) == (1_000_000, [1, 0xFF00])
+    assert protocol.decode_run(bytes.fromhex("00 04030281"))[0] == 0x81020304
 
 
 @pytest.mark.parametrize("decode", [

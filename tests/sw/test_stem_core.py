@@ -7,7 +7,7 @@ import pytest
 
 from sw.engine import Engine, EngineError
 from sw.layers import Conv, Network, Readout, Shape, Stem
-from sw.program import Region, compile_program
+from sw.program import Region, compile_program, stamp_address
 from sw.record import Kind, record_stride
 from tests.support import random_image
 
@@ -211,3 +211,13 @@ def test_commands_of_a_stem_that_waits_and_of_one_core():
     assert alone.run_network() == run(0, 0, 4, alone)
     assert alone.run_layer(0) == run(0, 0, 1)
     assert alone.run_layer(3) == run(0, 3, 1)
+
+
+def test_the_stamp_is_in_no_map_of_either_side_and_in_no_word_of_zeros():
+    program, depth = compiled(), CORES.spike_depth
+    word, rest = divmod(stamp_address(CORES), BANK)
+    assert rest == 0 and word not in (0, depth - 1)
+    for side in (0, 1):
+        for index in range(len(NETWORK.layers)):
+            first, count = program.boundary_words(index, side)
+            assert not first <= stamp_address(CORES) < first + count
