@@ -227,6 +227,13 @@ def test_a_damaged_frame_has_no_answer_and_the_next_one_has(place):
     assert deaf.reply == []
 
 
+def test_a_frame_after_a_quiet_line_may_have_gaps():
+    """The line is quiet no more once a byte has come."""
+    info = frame_command(OPENING, protocol.INFO)
+    got, _ = check([*info, QUIET, *info], rx=0.05)
+    assert len(got.reply) == 2 * framing.reply_bytes(protocol.reply_bytes(protocol.INFO))
+
+
 @pytest.mark.parametrize("cut", [1, 2, 8, 9, 10, 12, 13, 14, 15, 17, 18, 20])
 def test_a_frame_may_end_anywhere(cut):
     write = frame_command(OPENING, encode(Opcode.WRITE, Region.MEANS, 3, [5, 6]))[:cut]

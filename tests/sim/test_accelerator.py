@@ -196,7 +196,12 @@ def test_shortcuts_equal_golden(name, engine, more_steps):
     assert result["cycles_per_frame"] == sum(plan.cycles)
 
 
-@pytest.mark.parametrize("make", [overflowing, saturating])
+def wrapping():
+    """Sums of a projection that are negative where they wrap around, in currents of 18 bits."""
+    return with_layer(overflowing(), 0, bias=np.full(3, 30_000))
+
+
+@pytest.mark.parametrize("make", [overflowing, wrapping, saturating])
 def test_what_saturates_equals_golden(make):
     """Projections before their slope and behind their bias, either way; sums of currents."""
     image = make()
