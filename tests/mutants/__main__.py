@@ -75,6 +75,9 @@ def main(argv=None):
     parser.add_argument("--only", metavar="TEXT", help="those whose file or words have it in them")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="at a time (default: 1)")
     args = parser.parse_args(argv)
+    if args.jobs < 1:
+        print(f"error: --jobs must be at least 1, got {args.jobs}", file=sys.stderr)
+        return 2
     sources = source_digests()
     before = {"sources": {}, "control": {}, "mutations": []}
     if RESULTS.is_file():
