@@ -12,8 +12,12 @@ __all__ = ["Rubbish"]
 class Rubbish:
     """A platform for simulation: of such words, every bit is wrong."""
 
+    def collision(self, read, write):
+        """Of two ports, in this cycle; single bits of a row that are written count too."""
+        return write.en.any() & (write.addr == read.addr)
+
     def get_memory(self, memory):
-        """What Amaranth's Memory elaborates to; single bits of a row that are written count too."""
+        """What Amaranth's Memory elaborates to."""
         m = Module()
         m.submodules.rows = rows = MemoryInstance(data=memory.data, attrs=memory.attrs)
         for port in memory.write_ports:
@@ -26,7 +30,7 @@ class Rubbish:
             )
             with m.If(port.en):
                 m.d[port.domain] += collided.eq(Cat(
-                    write.en.any() & (write.addr == port.addr) for write in memory.write_ports
+                    self.collision(port, write) for write in memory.write_ports
                 ).any())
             m.d.comb += port.data.eq(Mux(collided, ~word, word))
         return m

@@ -6,8 +6,19 @@ from amaranth.hdl import Elaboratable, Fragment
 from amaranth.lib.memory import Memory
 
 from hw.verilog import accelerator_verilog
+from sim import run
 from sim.collisions import Rubbish
+from sw.golden import IntegerNetwork
 from tests.hw.support import SMALL, simulate
+from tests.sim.test_accelerator import PLAIN
+from tests.support import random_frames, random_image
+
+
+class Touchy(Rubbish):
+    """Any write spoils what is read at the same time, wherever: that does happen."""
+
+    def collision(self, read, write):
+        return write.en.any()
 
 
 class Rows(Elaboratable):
@@ -61,3 +72,11 @@ def test_all_memories_of_an_accelerator_are_such():
     assert memories > 5
     assert len(arrays.findall(rubbish)) == memories == len(re.findall(r"reg collided", rubbish))
     assert "collided" not in plain
+
+
+def test_rubbish_in_the_accelerator_is_noticed():
+    image = random_image(PLAIN)
+    frames = random_frames(PLAIN, 1).numpy()
+    plan = run.make_plan(image, IntegerNetwork(image), frames, SMALL)
+    assert run.simulate(plan, platform=Rubbish())["differences"] == []
+    assert run.simulate(plan, platform=Touchy())["differences"]
