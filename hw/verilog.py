@@ -24,9 +24,12 @@ def _verilog(component, platform=None):
 
 
 @cache
-def accelerator_verilog(engine):
-    """Verilog of ``Accelerator(engine)``, module ``accelerator``; the same text for every run."""
-    return _verilog(Accelerator(engine))
+def accelerator_verilog(engine, platform=None):
+    """Verilog of ``Accelerator(engine)``, module ``accelerator``; the same text for every run.
+
+    platform: what makes its memories where a simulation wants others (``sim.collisions``).
+    """
+    return _verilog(Accelerator(engine), platform)
 
 
 @cache

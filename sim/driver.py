@@ -1,5 +1,8 @@
 """The host's end of the byte port, as a cocotb driver."""
 
+import random
+from itertools import repeat
+
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
@@ -8,16 +11,23 @@ __all__ = ["PERIOD_NS", "ByteHost"]
 PERIOD_NS = 10
 
 
+def _pauses(seed):
+    """Cycles to hold back each byte, without end: some alone, others in stretches at full rate."""
+    rng = random.Random(seed)
+    while True:
+        yield rng.randint(1, 6)
+        yield from repeat(0, rng.choice((0, 0, 1, 7, 63)))
+
+
 class ByteHost:
     """Sends commands to an accelerator's ``rx`` and collects the replies from its ``tx``.
 
-    stall(n): called for every byte in either direction; the number of cycles to hold back before
-    byte n. None keeps both streams at full rate.
+    stalls: "rx" or "tx" -> seed of random pauses there. A stream without one is at full rate.
     """
 
-    def __init__(self, dut, stall=None):
-        self.dut, self.stall = dut, stall
-        self.count = 0
+    def __init__(self, dut, stalls=None):
+        self.dut = dut
+        self._pauses = {stream: _pauses(seed) for stream, seed in (stalls or {}).items()}
 
     async def start(self):
         """Clock and reset."""
@@ -32,16 +42,18 @@ class ByteHost:
         dut.rst.value = 0
         await RisingEdge(dut.clk)
 
-    async def _hold(self):
-        if self.stall:
-            for _ in range(self.stall(self.count)):
+    async def _pause(self, stream):
+        if stream in self._pauses:
+            for _ in range(next(self._pauses[stream])):
                 await RisingEdge(self.dut.clk)
-        self.count += 1
 
     async def send(self, data):
         dut = self.dut
         for byte in data:
-            await self._hold()
+            if "rx" in self._pauses:
+                # Not valid yet: nobody may take it.
+                dut.rx__payload.value = ~byte & 0xFF
+            await self._pause("rx")
             dut.rx__payload.value = byte
             dut.rx__valid.value = 1
             await RisingEdge(dut.clk)
@@ -54,7 +66,7 @@ class ByteHost:
         dut = self.dut
         data = bytearray()
         for _ in range(count):
-            await self._hold()
+            await self._pause("tx")
             dut.tx__ready.value = 1
             for _ in range(timeout):
                 await RisingEdge(dut.clk)

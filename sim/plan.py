@@ -1,7 +1,7 @@
 """What a simulation is to do and to find: written by ``sim.run``, read inside the simulator."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class Plan:
 
     program: what to load. frames: uint8 [N, *network.frame_shape]. boundaries: for each layer the
     golden spikes [N, T, C, H, W] or logits [N, classes]. cycles: for each layer, by the cycle
-    model. frame_cycles: from a frame to the next.
+    model. frame_cycles: from a frame to the next. stalls: of the byte port (``sim.driver``).
     """
 
     program: Program
@@ -26,13 +26,14 @@ class Plan:
     boundaries: list
     cycles: list
     frame_cycles: int
+    stalls: dict = field(default_factory=dict)
 
     def save(self, path):
         program = self.program
         meta = {
             "engine": program.engine.to_dict(), "network": program.network.to_dict(),
             "boundaries": program.boundaries, "ahead": program.ahead, "cycles": self.cycles,
-            "frame_cycles": self.frame_cycles,
+            "frame_cycles": self.frame_cycles, "stalls": self.stalls,
         }
         arrays = {f"region_{region.name}": words for region, words in program.regions.items()}
         arrays |= {f"boundary_{i}": array for i, array in enumerate(self.boundaries)}
@@ -54,5 +55,6 @@ class Plan:
             )
             boundaries = [data[f"boundary_{i}"] for i in range(len(meta["cycles"]))]
             return cls(
-                program, data["frames"], boundaries, meta["cycles"], meta["frame_cycles"]
+                program, data["frames"], boundaries, meta["cycles"], meta["frame_cycles"],
+                meta["stalls"],
             )

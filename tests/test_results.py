@@ -19,7 +19,7 @@ from sw.experiments.report import fingerprint
 from sw.program import compile_program
 from tests.faults import FAULTS
 from tests.hw import baked_equality
-from tests.sim import link_faults, random_networks
+from tests.sim import coverage, link_faults, random_cases, random_networks
 
 ROOT = Path(__file__).parents[1]
 BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
@@ -107,18 +107,26 @@ def test_simulations_are_of_these_sources(run):
 
 def test_random_networks_are_of_these_sources():
     report = json.loads(random_networks.RESULTS.read_text())
-    digests = {name: source_digest(engine) for name, engine in random_networks.ENGINES.items()}
-    assert report["sources"] == digests, f"the hardware has changed: run {report['command']}"
+    assert report["sources"] == random_networks.sources(), f"changed: run {report['command']}"
     assert report["networks"] >= 200
     assert report["differences"] == []
     assert set(report["seen"]) >= {
-        *random_networks.ENGINES, "T=1", "several passes", "exact gain", "frozen gain", "no gain",
-        "stem 5x5", "conv 1x1", "conv 3x3", "conv 5x5", "fully connected", "average pooling",
-        "global average pooling", "events of one level", "events of several levels",
-        "pixels of several levels", "stride 2", "pool 2", "padding", "no padding",
-        "strips beyond the map", "halos", "1x1 map", "input up to 64",
+        *random_cases.ENGINES, *random_cases.STALLS, "T=1", "several passes", "exact gain",
+        "frozen gain", "no gain", "stem 5x5", "conv 1x1", "conv 3x3", "conv 5x5",
+        "fully connected", "average pooling", "global average pooling", "events of one level",
+        "events of several levels", "pixels of several levels", "stride 2", "pool 2", "padding",
+        "no padding", "strips beyond the map", "halos", "1x1 map", "input up to 64",
         "channels not multiples of pe", "shortcut", "averaging shortcut", "projecting shortcut",
+        "rubbish where a row is read and written",
     }
+
+
+def test_random_networks_leave_no_holes():
+    """The report names every bin that was not hit: there is none, of all that are there now."""
+    report = json.loads(random_networks.RESULTS.read_text())
+    assert report["holes"] == []
+    assert report["coverage"] == coverage.table(set(coverage.BINS))
+    assert report["coverage"] != coverage.table(set(coverage.BINS[1:]))
 
 
 def test_faults_on_the_line_are_of_these_sources():

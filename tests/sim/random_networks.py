@@ -1,259 +1,244 @@
-"""Networks drawn over all that the hardware can do, run on engines of several foldings.
+"""Random networks in simulation, with stalls, against the golden model: every boundary and cycle.
 
-Sixteen run with the tests. Many more, with a report: python -m tests.sim.random_networks
+Some run with the tests. Hundreds, with a report: python -m tests.sim.random_networks
 """
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, assume, given, seed, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis.errors import Unsatisfiable
 from tqdm import tqdm
 
+from sim.collisions import Rubbish
 from sim.run import make_plan, simulate
-from sim.simulators import source_digest
-from sw.bounds import ExportError
-from sw.cycles import cycles_per_frame
-from sw.engine import Engine, EngineError
+from sim.simulators import SimulationError, source_digest
+from sw.engine import EngineError
 from sw.files import replace_file
 from sw.golden import IntegerNetwork
-from sw.layers import (
-    LEAKS,
-    AveragedConv,
-    AveragedReadout,
-    Conv,
-    Events,
-    Network,
-    Pixels,
-    Readout,
-    ResidualConv,
-    Shape,
-    Stem,
-)
 from sw.program import compile_program
-from sw.strips import strips
-from tests.support import random_frames, random_image
+from tests.sim.coverage import BINS, bins_in, bins_of, describe, next_holes, table
+from tests.sim.random_cases import ENGINES, STALLS, Case
+from tests.sim.strategies import cases
+from tests.support import random_frames
 
-__all__ = ["ENGINES", "RESULTS", "Case", "cases", "main", "run"]
+__all__ = ["RESULTS", "main", "run", "sources"]
 
 RESULTS = Path("results/random-networks.json")
 
-#: Maps of 64 x 64 pixels need all this room.
-_ONE = Engine(
-    pe=4, simd=16, lanes=4, weight_depth=4096, spike_depth=16384, frame_depth=8192,
-    channel_depth=512, mean_depth=4096,
-)
-_TWO = replace(_ONE, pe=8, simd=32, units=2, deep=True)
-ENGINES = {
-    "one unit": _ONE,
-    "four units": replace(_ONE, pe=16, lanes=8, units=4, deep=True, current_width=18),
-    "two cores": replace(_TWO, stem=_TWO.stem_core(pe=4, units=1)),
-    "two strips": replace(_ONE, pixels=2),
-    "four strips, two units": replace(_ONE, pe=8, lanes=8, pixels=4, units=2, deep=True),
-    "four passes": replace(_ONE, passes=4),
-    "eight passes, two cores": replace(
-        _TWO, lanes=2, passes=8, stem=replace(_TWO, lanes=2, passes=8).stem_core(units=1)
-    ),
-    "four passes, two strips": replace(_ONE, pixels=2, passes=4),
-    "shortcuts": replace(_ONE, stream_depth=32768, layer_depth=16),
-    "shortcuts, two units, four passes": replace(
-        _TWO, lanes=2, passes=4, stream_depth=32768, layer_depth=16
-    ),
-}
+#: Where unfinished runs lie, by seed.
+UNFINISHED = Path("build/random-networks")
+
+EPILOG = """examples:
+  python -m tests.sim.random_networks
+  python -m tests.sim.random_networks --networks 50 --seed 7
+
+A network that differs from the golden model ends the run: it is shrunk, and the command that
+replays what is left is printed. A run that was cut short goes on where it was."""
 
 FRAMES = 2
 
-#: A network that takes more cycles a frame is left out: the next one says as much.
-LONGEST = 120_000
+#: One for all: Verilog is made once for each platform.
+RUBBISH = Rubbish()
 
 
-@dataclass(frozen=True)
-class Case:
-    engine: str
-    network: Network
-    gain: str
-    seed: int
-
-    @property
-    def image(self):
-        return random_image(self.network, self.seed, self.gain)
-
-    def features(self):
-        """What of the hardware it uses, each as one word or two."""
-        network, engine = self.network, ENGINES[self.engine]
-        several_passes = engine.passes_of(network.T) > 1
-        yield self.engine
-        yield f"T={network.T}"
-        yield f"tau={network.tau}"
-        yield f"{self.gain} gain" if network.neuron == "agmm" else "no gain"
-        side = max(network.input.height, network.input.width)
-        yield "input up to 8" if side <= 8 else "input up to 32" if side <= 32 else "input up to 64"
-        for layer, shape in zip(network.layers[:-1], network.shapes, strict=False):
-            if isinstance(layer, (Events, Pixels)):
-                levels = "one level" if layer.levels == 1 else "several levels"
-                yield f"{type(layer).__name__.lower()} of {levels}"
-                continue
-            if isinstance(layer, AveragedConv):
-                yield "average pooling"
-            if isinstance(layer, ResidualConv):
-                yield (
-                    "projecting shortcut" if layer.projection
-                    else "averaging shortcut" if layer.stride == 2 else "shortcut"
-                )
-                if layer.projection and several_passes:
-                    yield "projection in several passes"
-            yield f"{type(layer).__name__.lower()} {layer.kernel}x{layer.kernel}"
-            yield f"stride {layer.stride}"
-            yield "padding" if layer.padding else "no padding"
-            yield f"pool {layer.pool}"
-            if not isinstance(layer, Stem) and shape.height == shape.width == 1:
-                yield "1x1 map"
-            if layer.kernel == shape.height == shape.width > 1 and not layer.padding:
-                yield "fully connected"
-        if isinstance(network.layers[-1], AveragedReadout):
-            yield "global average pooling"
-        if several_passes:
-            yield "several passes"
-        if engine.pixels > 1:
-            yield "strips"
-            cuts = strips(network.plain, engine)
-            for shape, strip in zip(network.shapes[1:], cuts, strict=False):
-                if shape.height < engine.pixels * strip.rows:
-                    yield "strips beyond the map"
-                if strip.above or strip.below:
-                    yield "halos"
-        if any(shape.channels % engine.pe for shape in network.shapes[1:]):
-            yield "channels not multiples of pe"
-
-
-@st.composite
-def _windows(draw, kind, shape):
-    """A Stem or Conv that leaves something of a map of ``shape``."""
-    side = min(shape.height, shape.width)
-    channels = draw(st.integers(1, 36))
-    if kind is AveragedConv:
-        even = shape.height % 2 == shape.width % 2 == 0
-        kernel = draw(st.integers(1, min(4, side // 2)))
-        layer = kind(channels, kernel, padding=draw(st.integers(0, int(even and kernel > 1))))
-    else:
-        most = [min(k // 2, 3) for k in range(9)]
-        usual = [k for k in (1, 3, 5) if side + 2 * most[k] >= k]
-        whole = [side] if shape.height == shape.width <= 8 else []
-        kernel = draw(st.sampled_from(usual + whole) | st.integers(1, min(8, side)))
-        padding = draw(st.integers(max(0, (kernel - side + 1) // 2), most[kernel]))
-        layer = kind(channels, kernel, draw(st.sampled_from((1, 2))), padding)
-    left = layer.conv_shape(shape)
-    if min(left.height, left.width) > 1:
-        layer = replace(layer, pool=draw(st.sampled_from((1, 2))))
-    return layer
-
-
-@st.composite
-def _residual(draw, shape):
-    """A ResidualConv over a map of ``shape``."""
-    kernel = draw(st.sampled_from((1, 3, 5)))
-    if draw(st.integers(0, 2)) == 0:
-        stride = draw(st.sampled_from((1, 2)))
-        return ResidualConv(draw(st.integers(1, 36)), kernel, stride, projection=True)
-    if shape.height % 2 or shape.width % 2 or draw(st.booleans()):
-        return ResidualConv(shape.channels, kernel)
-    return ResidualConv(draw(st.integers(shape.channels, 2 * shape.channels)), kernel, 2)
-
-
-@st.composite
-def cases(draw, engines=tuple(ENGINES)):
-    """A Case that fits its engine and takes no more than LONGEST."""
-    name = draw(st.sampled_from(engines))
-    engine = ENGINES[name]
-    sides = st.one_of(st.integers(1, 16), st.integers(1, 64))
-    shape = Shape(draw(st.integers(1, 4)), draw(sides), draw(sides))
-    layers, shapes, out = [], [shape], shape
-    kind = draw(st.sampled_from((Stem, Events, Pixels)))
-    layers.append(draw(_windows(Stem, out)) if kind is Stem else kind(draw(st.integers(1, 4))))
-    out = layers[0].output_shape(out)
-    for _ in range(draw(st.integers(2 if engine.has_stream else 0, 4))):
-        averages = min(out.height, out.width) > 1 and draw(st.integers(0, 3)) == 0
-        if engine.has_stream and len(layers) > (kind is not Stem) and draw(st.integers(0, 3)):
-            layers[-1] = replace(layers[-1], pool=1)
-            out = layers[-1].output_shape(shapes[-1])
-            layer = draw(_residual(out))
-        else:
-            layer = draw(_windows(AveragedConv if averages else Conv, out))
-        shapes.append(out)
-        layers.append(layer)
-        out = layers[-1].output_shape(out)
-    network = Network(
-        "random", shape,
-        [*layers, draw(st.sampled_from((Readout, AveragedReadout)))(draw(st.integers(1, 12)))],
-        T=draw(st.integers(1, engine.steps * engine.passes)),
-        tau=draw(st.sampled_from([tau for tau, s in LEAKS.items() if s in engine.leak_shifts])),
-        neuron=draw(st.sampled_from(("agmm", "vanilla"))),
-    )
-    gains = ("exact", "frozen") if engine.exact_gain else ("frozen",)
-    case = Case(name, network, draw(st.sampled_from(gains)), draw(st.integers(0, 1 << 20)))
-    try:
-        assume(cycles_per_frame(network.plain, engine) <= LONGEST)
-        compile_program(case.image, engine)
-    except (EngineError, ExportError):
-        assume(False)
-    return case
+class DifferenceError(AssertionError):
+    """Simulation and golden model differ."""
 
 
 def run(case, golden=None):
     """The result of simulating a case; ``golden`` is of another image where a test wants that."""
     frames = random_frames(case.network, FRAMES, case.seed).numpy()
-    return simulate(make_plan(
-        case.image, IntegerNetwork(golden or case.image), frames, ENGINES[case.engine]
-    ))
+    stalls = dict.fromkeys(STALLS[case.stalls], case.seed)
+    plan = make_plan(
+        case.image, IntegerNetwork(golden or case.image), frames, ENGINES[case.engine], stalls
+    )
+    return simulate(plan, platform=RUBBISH if case.rubbish else None)
+
+
+def sources():
+    """Digests of what was simulated: every engine, and one whose memories return rubbish."""
+    digests = {name: source_digest(engine) for name, engine in ENGINES.items()}
+    return digests | {"rubbish": source_digest(ENGINES["one unit"], platform=RUBBISH)}
+
+
+def _result(case):
+    """As of ``run``; a simulation that breaks off is a difference too."""
+    try:
+        return run(case)
+    except SimulationError as error:
+        return {"differences": [str(error)]}
+
+
+def _draw(key, holes):
+    """Runs a Case that fills some of the ``holes``, drawn with a seed of its own: (case, result).
+
+    Of one that differs, what it shrinks to. None if there was no such case among hundreds.
+    """
+    setting, wanted = holes or (None, ())
+    last = None
+
+    @seed(key)
+    @settings(
+        max_examples=1, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+        report_multiple_bugs=False, print_blob=False, verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases(setting=setting, wanted=wanted))
+    def one(case):
+        nonlocal last
+        result = _result(case)
+        if last is None or result["differences"]:
+            last = case, result
+        if result["differences"]:
+            raise DifferenceError
+
+    # What hypothesis runs last is the smallest case that differs.
+    with suppress(DifferenceError, Unsatisfiable):
+        one()
+    return last
+
+
+def _without(case, result):
+    """(case, result) that still differ, of what the draw had to have and the difference has not."""
+    for change in ({"engine": next(iter(ENGINES))}, {"stalls": "no stalls"}, {"rubbish": False}):
+        other = replace(case, **change)
+        with suppress(EngineError):
+            found = _result(other)
+            if found["differences"]:
+                case, result = other, found
+    return case, result
+
+
+def _replay(text):
+    """Runs the Case of a ``to_json``. Returns the exit status."""
+    try:
+        case = Case.from_json(text)
+        # Refuses what does not fit the engine.
+        compile_program(case.image, ENGINES[case.engine])
+    except (ValueError, KeyError, TypeError) as error:
+        print(f"error: --replay takes what a failure has printed: {error!r}", file=sys.stderr)
+        return 2
+    differences = _result(case)["differences"]
+    print(*differences, f"{'different from' if differences else 'equal to'} the golden model",
+          sep="\n")
+    return 1 if differences else 0
+
+
+class _Found:
+    """What a run has found so far."""
+
+    def __init__(self):
+        self.totals, self.seen, self.hit, self.not_drawn = Counter(), Counter(), set(), set()
+
+    def add(self, case, figures):
+        self.totals.update(networks=1, **figures)
+        self.seen.update(set(case.features()))
+        self.hit.update(bins_of(case))
+
+    def holes(self):
+        return [bin_ for bin_ in BINS if bin_ not in self.hit]
+
+
+class _Journal:
+    """A line of JSON for each number that was drawn: those of an unfinished run come again.
+
+    Not where its first line, ``head``, was another.
+    """
+
+    def __init__(self, path, head):
+        self.path, head = path, json.dumps(head)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.entries = [json.loads(line) for line in lines[1:]] if lines[:1] == [head] else []
+        if not self.entries:
+            path.write_text(head + "\n")
+
+    def append(self, entry):
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def _run_all(args, digests):
+    """(_Found, None), or after a difference (_Found, (case, result))."""
+    found, number = _Found(), 0
+    journal = _Journal(UNFINISHED / f"{args.seed}.jsonl", digests)
+    with tqdm(total=args.networks, unit="network", disable=None) as bar:
+        while found.totals["networks"] < args.networks:
+            holes = next_holes(found.hit | found.not_drawn)
+            if number < len(journal.entries):
+                entry = journal.entries[number]
+            else:
+                drawn = _draw(f"{args.seed} {number}", holes)
+                if drawn and drawn[1]["differences"]:
+                    return found, _without(*drawn)
+                entry = drawn and [drawn[0].to_json(), _figures(*drawn)]
+                journal.append(entry)
+            number += 1
+            if entry is None:
+                found.not_drawn.update(bins_in(holes))
+                continue
+            found.add(Case.from_json(entry[0]), entry[1])
+            bar.update()
+            bar.set_postfix(holes=len(found.holes()))
+    journal.path.unlink()
+    return found, None
+
+
+def _figures(case, result):
+    network, frames = case.network, result["frames"]
+    return {
+        "frames": frames, "boundaries": frames * (len(network.layers) - network.coded),
+        "cycles": result["cycles"],
+    }
 
 
 def main(argv=None):
-    """Exit status 0 if all are equal, else 1."""
+    """Exit status 0 if all are equal, 1 if one is not, 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.sim.random_networks", description=f"{__doc__} Writes {RESULTS}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
     )
-    parser.add_argument("--networks", type=int, default=200, metavar="N", help="default: 200")
+    parser.add_argument("--networks", type=int, default=300, metavar="N", help="default: 300")
     parser.add_argument("--seed", type=int, default=1, help="of the draw (default: 1)")
+    parser.add_argument("--replay", metavar="CASE", help="run the one that a failure has printed")
     args = parser.parse_args(argv)
-    seen, totals, differences = Counter(), Counter(), []
-
-    with tqdm(total=args.networks, unit="network", disable=None) as bar:
-
-        @seed(args.seed)
-        @settings(
-            max_examples=args.networks, deadline=None, database=None,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-        )
-        @given(cases())
-        def every(case):
-            result = run(case)
-            seen.update(set(case.features()))
-            totals.update(
-                networks=1, frames=result["frames"],
-                boundaries=result["frames"] * (len(case.network.layers) - case.network.coded),
-                cycles=result["frames"] * result["cycles_per_frame"],
-            )
-            if result["differences"]:
-                differences.append({"case": repr(case), "differences": result["differences"]})
-            bar.update()
-
-        every()
+    if args.replay is not None:
+        return _replay(args.replay)
+    if args.networks < 1:
+        print(f"error: --networks must be at least 1, got {args.networks}", file=sys.stderr)
+        return 2
+    digests = sources()
+    found, different = _run_all(args, digests)
+    coverage = table(found.hit)
     report = {
         "command": f"python -m tests.sim.random_networks --networks {args.networks}"
         f" --seed {args.seed}",
-        "sources": {name: source_digest(engine) for name, engine in ENGINES.items()},
-        **totals,
-        "differences": differences,
-        "seen": dict(sorted(seen.items())),
+        "sources": digests,
+        **found.totals,
+        "differences": [],
+        "coverage": coverage,
+        "holes": [describe(bin_) for bin_ in found.holes()],
+        "seen": dict(sorted(found.seen.items())),
     }
+    if different:
+        case, result = different
+        command = f"python -m tests.sim.random_networks --replay {shlex.quote(case.to_json())}"
+        report["differences"] = [{"replay": command, "differences": result["differences"]}]
     replace_file(RESULTS, json.dumps(report, indent=2) + "\n")
-    print(f"{totals['networks']} networks, {len(differences)} different from the golden model")
-    return 1 if differences else 0
+    for name, row in coverage.items():
+        print(f"{name:28}{row['hit']:4} of {row['bins']:4} bins")
+    print(f"{len(report['holes'])} holes, listed in {RESULTS}")
+    print(f"{found.totals['networks']} networks equal to the golden model")
+    if different:
+        print(*result["differences"], "one differs; again with:", command, sep="\n")
+    return 1 if different else 0
 
 
 if __name__ == "__main__":
