@@ -89,7 +89,7 @@ def _forget(verilog):
 
     Yosys' variables in ``always @*`` keep theirs.
     """
-    contents = r"^  initial begin\n(    memory\[\d+\] = .*\n)*  end\n"
+    contents = r"^  initial begin\n(    \S+\[\d+\] = .*\n)*  end\n"
     verilog = re.sub(contents, "", verilog, flags=re.MULTILINE)
     return re.sub(
         r"^( *reg (?:\[\d+:\d+\] )?(?!\\\$auto\$verilog_backend)\S+ *)= .*;$", r"\1;", verilog,

@@ -27,7 +27,7 @@ NETWORKS = {
     ),
     "ulx3s-25f": Network(
         "gates", Shape(1, 4, 4),
-        [Stem(10), ResidualConv(19, projection=True), ResidualConv(19), Readout(10)],
+        [Stem(10), ResidualConv(19, projection=True), ResidualConv(19, stride=2), Readout(10)],
     ),
 }
 CELLS = {
