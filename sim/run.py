@@ -18,7 +18,13 @@ from hw.boards import BOARDS
 from sim.command import accuracy_of, add_arguments, engine_of, finish
 from sim.frames import load_frames
 from sim.plan import Plan
-from sim.simulators import SIMULATORS, SimulationError, build, source_digest
+from sim.simulators import (
+    SIMULATORS,
+    SimulationError,
+    build,
+    power_up_arguments,
+    source_digest,
+)
 from sw import image
 from sw.cycles import cycles_per_frame, layer_cycles
 from sw.engine import EngineError
@@ -32,6 +38,7 @@ EPILOG = """examples:
   python -m sim.run --model models/fashion-mnist.bsnn -n 1 --sim icarus
   python -m sim.run --model mine.bsnn --engine ulx3s-85f --json
   python -m sim.run --model models/digits.bsnn --netlist     after synthesis for the iCE40
+  python -m sim.run --model models/digits.bsnn --netlist --engine ulx3s-25f     for the ECP5
 
 The accelerator is loaded over its byte port, as on a board, and runs layer by layer. Every spike of
 every layer, every logit and every cycle count must equal the golden model and the cycle model."""
@@ -74,13 +81,16 @@ def make_plan(network_image, golden, frames, engine, stalls=None):
     return Plan(program, np.asarray(frames), boundaries, cycles, per_frame, stalls or {})
 
 
-def simulate(plan, simulator="verilator", gates_of=None, platform=None):
+def simulate(plan, simulator="verilator", gates_of=None, platform=None, power_up=None):
     """Run a Plan. Returns the testbench's result.
 
     frames, differences, cycles_per_frame, logits; cycles and seconds of the whole session.
-    gates_of, platform: see ``build``.
+    gates_of, platform: see ``build``. power_up: seed of what registers and memories hold when power
+    comes; of gates, those of which the part leaves it open. Without one they hold zeros.
     """
-    runner, folder = build(plan.program.engine, simulator, gates_of, platform)
+    runner, folder = build(
+        plan.program.engine, simulator, gates_of, platform, power_up is not None
+    )
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         scratch = Path(scratch)
         plan.save(scratch / "plan.npz")
@@ -97,6 +107,7 @@ def simulate(plan, simulator="verilator", gates_of=None, platform=None):
                 test_dir=scratch,
                 results_xml=str(scratch / "results.xml"),
                 log_file=scratch / "simulation.log",
+                plusargs=power_up_arguments(power_up),
                 extra_env={
                     "PLAN": str(scratch / "plan.npz"), "RESULT": str(result),
                     "PROGRESS": str(progress),
@@ -118,7 +129,11 @@ def _parser():
     add = parser.add_argument
     add("--sim", choices=SIMULATORS, default="verilator", help="default: verilator")
     add("--netlist", action="store_true",
-        help="simulate the gates of an iCE40 board's synthesis, not the Verilog it starts from")
+        help="simulate the gates of an iCE40 or ECP5 board's synthesis, not the Verilog that it"
+        " starts from")
+    add("--power-up", type=int, metavar="SEED",
+        help="seed, from 1, of what registers and memories hold when power comes; of gates, those"
+        " of which the part leaves it open (default: zeros)")
     return parser
 
 
@@ -131,12 +146,13 @@ def run(arguments):
         raise EngineError("--netlist needs a board, not the report of a build")
     plan = make_plan(model, IntegerNetwork(model), images.numpy(), engine)
     gates_of = BOARDS[arguments.engine] if arguments.netlist else None
-    result = simulate(plan, arguments.sim, gates_of)
+    result = simulate(plan, arguments.sim, gates_of, arguments.power_up)
     accuracy = accuracy_of(result.pop("logits"), labels)
     return {
         "command": f"python -m sim.run --model {arguments.model} --images {arguments.images}"
         f" --sim {arguments.sim} --engine {arguments.engine}"
         f"{' --netlist' if arguments.netlist else ''}"
+        f"{f' --power-up {seed}' if (seed := arguments.power_up) else ''}"
         f"{f' --data {arguments.data}' if arguments.data else ''}",
         "model": arguments.model,
         "checksum": model.checksum,

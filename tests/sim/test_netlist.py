@@ -1,4 +1,4 @@
-"""What synthesis makes of the accelerator for the iCE40 UP5K, against the golden model."""
+"""What synthesis makes of the accelerator for iCE40 and ECP5, against the golden model."""
 
 from dataclasses import replace
 
@@ -11,55 +11,71 @@ from sim.run import main, make_plan, simulate
 from sim.simulators import build
 from sw.engine import Engine
 from sw.golden import IntegerNetwork
-from sw.layers import Conv, Network, Readout, Shape, Stem
+from sw.layers import Conv, Network, Readout, ResidualConv, Shape, Stem
 from tests.support import random_frames, random_image
 
-ICE40 = BOARDS["icebreaker"]
-
 #: Narrow: gates take long to compile.
-ENGINE = Engine(
+NARROW = Engine(
     pe=4, simd=8, lanes=4, weight_depth=1024, spike_depth=256, channel_depth=256, mean_depth=512,
     leak_shifts=(1,),
 )
-NETWORK = Network("gates", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(18), Readout(10)])
+#: By board; the ECP5 has room for a stream.
+ENGINES = {"icebreaker": NARROW, "ulx3s-25f": replace(NARROW, stream_depth=512)}
+NETWORKS = {
+    "icebreaker": Network(
+        "gates", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(18), Readout(10)]
+    ),
+    "ulx3s-25f": Network(
+        "gates", Shape(1, 4, 4),
+        [Stem(10), ResidualConv(19, projection=True), ResidualConv(19, stride=2), Readout(10)],
+    ),
+}
+CELLS = {
+    "icebreaker": ("SB_SPRAM256KA", "SB_RAM40_4K", "SB_MAC16", "SB_CARRY", "SB_DFFESR"),
+    "ulx3s-25f": ("DP16KD", "MULT18X18D", "CCU2C", "TRELLIS_FF"),
+}
+each_board = pytest.mark.parametrize("name", ENGINES)
 
 
-def differences(image, golden_image):
-    frames = random_frames(NETWORK, 4).numpy()
-    plan = make_plan(image, IntegerNetwork(golden_image), frames, ENGINE)
-    return simulate(plan, gates_of=ICE40)["differences"]
+def differences(name, image, golden_image):
+    frames = random_frames(image.network, 4).numpy()
+    plan = make_plan(image, IntegerNetwork(golden_image), frames, ENGINES[name])
+    return simulate(plan, gates_of=BOARDS[name])["differences"]
 
 
-def test_gates_equal_golden():
-    image = random_image(NETWORK)
-    assert differences(image, image) == []
+@each_board
+def test_gates_equal_golden(name):
+    image = random_image(NETWORKS[name])
+    assert differences(name, image, image) == []
 
 
-def test_one_wrong_weight_is_seen():
-    image = random_image(NETWORK)
+@each_board
+def test_one_wrong_weight_is_seen(name):
+    image = random_image(NETWORKS[name])
     weights = image.layers[1].weights.copy()
     weights[0, 0, 1, 1] ^= True
     wrong = replace(image.layers[1], weights=weights)
     layers = (image.layers[0], wrong, *image.layers[2:])
-    found = differences(replace(image, layers=layers), image)
+    found = differences(name, replace(image, layers=layers), image)
     assert found
     assert all("stem0" not in line for line in found)
 
 
-def test_the_netlist_is_of_the_cells_of_the_part():
-    _, folder = build(ENGINE, gates_of=ICE40)
+@each_board
+def test_the_netlist_is_of_the_cells_of_the_part(name):
+    _, folder = build(ENGINES[name], gates_of=BOARDS[name])
     netlist = (folder / "accelerator.v").read_text()
     modules = netlist.index("module accelerator")
-    for cell in ("SB_SPRAM256KA", "SB_RAM40_4K", "SB_MAC16", "SB_CARRY", "SB_DFFESR"):
+    for cell in CELLS[name]:
         assert f"  {cell} " in netlist[modules:], cell
 
 
 def test_a_part_without_models_is_refused(capsys):
-    with pytest.raises(BuildError, match="no simulation models"):
-        accelerator_netlist(BOARDS["ulx3s-85f"], ENGINE)
+    with pytest.raises(BuildError, match="only gates of iCE40 and ECP5 parts are simulated"):
+        accelerator_netlist(BOARDS["tang-nano-9k"], NARROW)
     command = ["--model", "models/digits.bsnn", "--netlist"]
     for options, message in (
-        (["--engine", "ulx3s-85f"], "ulx3s-85f: Yosys has no simulation models of its block RAMs"),
+        (["--engine", "tang-nano-9k"], "tang-nano-9k: only gates of iCE40 and ECP5 parts"),
         (["--sim", "icarus"], "gates need verilator"),
     ):
         assert main([*command, *options]) == 2
