@@ -28,6 +28,7 @@ EXPERIMENTS = sorted((ROOT / "results" / "experiments").glob("*.json"))
 #: Boards some of whose seeds are still to be run with the link: python -m hw.seeds goes on.
 UNFINISHED = {"ulx3s-85f", "ulx3s-85f-residual", "ulx3s-85f-wide"}
 EQUALITY = ROOT / "results" / "equality.json"
+SOAK = ROOT / "results" / "soak.json"
 
 
 @cache
@@ -56,7 +57,7 @@ def stale_run(run):
     """Why a simulation no longer describes the sources, or None."""
     if image.load(ROOT / run["model"]).checksum != run["checksum"]:
         return f"{run['model']} has changed: run {run['command']} --json"
-    gates_of = BOARDS[run["engine"]] if run["netlist"] else None
+    gates_of = BOARDS[run["engine"]] if run.get("netlist") else None
     if source_digest(ENGINES[run["engine"]], gates_of) != run["source"]:
         return f"the hardware has changed: run {run['command']} --json"
     return None
@@ -103,6 +104,19 @@ def test_simulations_are_of_these_sources(run):
     assert run["cycles_per_frame"] == run["cycle_model"]
     assert stale_run({**run, "source": "0"})
     assert stale_run({**run, "checksum": "0"})
+
+
+def test_ten_thousand_frames_are_of_these_sources():
+    """All of a test set, one after the other, without a reset."""
+    run = json.loads(SOAK.read_text())
+    assert stale_run(run) is None
+    assert run["frames"] == 10_000
+    assert run["differences"] == []
+    assert run["cycles_per_frame"] == run["cycle_model"]
+    assert run["cycles"] > run["frames"] * run["cycle_model"]
+    assert stale_run({**run, "source": "0"})
+    assert stale_run({**run, "checksum": "0"})
+    assert stale_run({**run, "engine": "ulx3s-25f"})
 
 
 def test_random_networks_are_of_these_sources():
