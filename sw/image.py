@@ -36,8 +36,8 @@ MEAN_SHIFTS = (0, 4, 8, 12, 16)
 #: Layers that an engine's program can hold, and a nesting of JSON deeper than that of any header.
 MOST_LAYERS, DEEPEST = 255, 32
 
-#: Characters of an error.
-LONGEST = 300
+#: Bytes of a header, and characters of an error.
+LARGEST, LONGEST = 1 << 22, 300
 
 #: What to do with a file that cannot be used.
 REMEDY = "export it again with python sw/export.py"
@@ -149,14 +149,17 @@ def load(path):
     if not path.is_file():
         raise ImageError(f"{path}: no such image; make one with python sw/export.py")
     try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > LARGEST:
+                raise ValueError(f"a header of {size} bytes, at most {LARGEST} can be")
+            header = file.read(size)
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             # The names first: a tensor of an unknown type fails only when it is read.
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
         # Of two entries of one name the library took the last.
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            json.loads(file.read(size), object_pairs_hook=_once)
+        json.loads(header, object_pairs_hook=_once)
     except (SafetensorError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise ImageError(
             f"{path}: damaged or no network image ({_one_line(error)}); {REMEDY}"

@@ -18,7 +18,7 @@ from sw.engine import ENGINES
 from sw.experiments.report import fingerprint
 from sw.program import compile_program
 from tests.faults import FAULTS
-from tests.hw import baked_equality
+from tests.hw import baked_equality, reproducible
 from tests.sim import link_faults, random_networks
 
 ROOT = Path(__file__).parents[1]
@@ -158,6 +158,29 @@ def test_baked_bitstreams_are_of_these_sources():
         assert min(found["strange_unpatched"], found["strange_with_another_network"]) > 0
     narrow = replace(board, engine=replace(board.engine, channel_depth=256))
     assert baked_equality.design(narrow) != found["design"]
+
+
+def stale_reproduction(report):
+    """Why two builds no longer describe the sources, or do not agree, or None."""
+    first, *others = report["builds"]
+    board = BOARDS[report["board"]]
+    if design(board.name, board.clock_hz / 1e6, report["seed"]) != first["design"]:
+        return f"the design has changed: run {report['command']}"
+    return None if others and all(other == first for other in others) else "they differ"
+
+
+def test_two_builds_of_these_sources_are_the_same():
+    report = json.loads(reproducible.RESULTS.read_text())
+    assert stale_reproduction(report) is None
+    # A third one, of another day.
+    kept = json.loads((ROOT / "results" / "builds" / "icebreaker-fashion-mnist.json").read_text())
+    first = report["builds"][0]
+    assert first == {**{name: kept[name] for name in first.keys() - {"sha256"}},
+                     "sha256": first["sha256"]}
+    assert report["tools"] == kept["tools"]
+    assert stale_reproduction({**report, "builds": [{**first, "design": "0"}] * 2})
+    assert stale_reproduction({**report, "builds": [first, {**first, "sha256": "0"}]})
+    assert stale_reproduction({**report, "builds": [first]})
 
 
 def stale_experiment(report):

@@ -291,6 +291,15 @@ def test_too_many_layers(path, tmp_path):
     assert "20004 layers, at most 255 can run" in message
 
 
+def test_a_header_too_large(path, tmp_path):
+    """Lists in lists, megabytes of them, took many seconds."""
+    info = {"lists": ["x" * 100] * 50_000}
+    message = refusal(rewrite(path, tmp_path / "h.bsnn", {"info": info}))
+    assert "a header of 5" in message and "bytes, at most 4194304 can be" in message
+    info["lists"] = info["lists"][::2]
+    assert load(rewrite(path, tmp_path / "f.bsnn", {"info": info})).info == info
+
+
 def test_nothing_is_taken_for_something_else(path, tmp_path):
     assert "unexpected metadata" in refusal(rewrite(path, tmp_path / "v.bsnn", {"version": 2.0}))
     with safe_open(path, framework="np") as file:
