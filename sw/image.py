@@ -9,7 +9,7 @@ Reading one runs no code, and nothing in it is believed before it was checked.
 
 import hashlib
 import json
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialise
 
+from sw.bounds import position_table
 from sw.files import replace_file
 from sw.formats import GAIN_ONE, INDEX_LIMIT
 from sw.layers import Conv, LayerError, Network, Readout, projects
@@ -31,6 +32,12 @@ SIGMOID = ("u1", (2 * INDEX_LIMIT,))
 
 #: Shifts that bring the AGMM mean to 16 bits.
 MEAN_SHIFTS = (0, 4, 8, 12, 16)
+
+#: Layers that an engine's program can hold, and a nesting of JSON deeper than that of any header.
+MOST_LAYERS, DEEPEST = 255, 32
+
+#: Bytes of a header, and characters of an error.
+LARGEST, LONGEST = 1 << 22, 300
 
 #: What to do with a file that cannot be used.
 REMEDY = "export it again with python sw/export.py"
@@ -125,7 +132,9 @@ def save(image, path):
     path = Path(path)
     _check_network(image.network)
     header, tensors = _header(image), _tensors(image)
+    _check_depth(header)
     _check_tensors(image.network, tensors, image.gain_mode == "exact")
+    _check_tables(image)
     header["checksum"] = _checksum(header, tensors)
     data = serialise(tensors, {"agamemnon": json.dumps(header, sort_keys=True)})
     try:
@@ -140,26 +149,57 @@ def load(path):
     if not path.is_file():
         raise ImageError(f"{path}: no such image; make one with python sw/export.py")
     try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > LARGEST:
+                raise ValueError(f"a header of {size} bytes, at most {LARGEST} can be")
+            header = file.read(size)
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             # The names first: a tensor of an unknown type fails only when it is read.
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        # Of two entries of one name the library took the last.
+        json.loads(header, object_pairs_hook=_once)
     except (SafetensorError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ImageError(f"{path}: damaged or no network image ({reason}); {REMEDY}") from error
+        raise ImageError(
+            f"{path}: damaged or no network image ({_one_line(error)}); {REMEDY}"
+        ) from error
     try:
         return _unpack(metadata, tensors)
     except (ImageError, LayerError) as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise ImageError(f"{path}: {_one_line(error)}") from error
+
+
+def _one_line(error):
+    """The message of an error, which may quote a stranger's file."""
+    text = "".join(one if one.isprintable() else "?" for one in str(error).strip())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def _once(pairs):
+    """Of JSON: a dict. ValueError where a key stands twice: which one counts is anyone's guess."""
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _check_depth(value, room=DEEPEST):
+    """ImageError where lists and dicts are nested so deeply that walking them could fail."""
+    if isinstance(value, (dict, list)):
+        if not room:
+            raise ImageError(f"metadata is nested more than {DEEPEST} deep; {REMEDY}")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, room - 1)
 
 
 def _unpack(metadata, tensors):
     try:
-        header = json.loads(metadata["agamemnon"])
+        header = json.loads(metadata["agamemnon"], object_pairs_hook=_once)
         form, version = header["format"], header.get("version")
         checksum = header.pop("checksum", None)
     except (KeyError, TypeError, ValueError, RecursionError, AttributeError) as error:
         raise ImageError(f"not a network image; {REMEDY}") from error
+    _check_depth(header)
     if form != FORMAT:
         raise ImageError(f"not a network image but {str(form)[:40]!r}; {REMEDY}")
     if version != VERSION:
@@ -167,20 +207,27 @@ def _unpack(metadata, tensors):
     if checksum != _checksum(header, tensors):
         raise ImageError(f"damaged: the checksum does not match; copy it anew or {REMEDY}")
     network, info = _network(header.get("network")), header.get("info")
-    if not isinstance(info, dict) or set(header) != {"format", "version", "network", "info"}:
+    if not isinstance(info, dict) or set(metadata) != {"agamemnon"}:
         raise ImageError(f"unexpected metadata; {REMEDY}")
     exact = any(".agmm." in name for name in tensors)
     _check_tensors(network, tensors, exact)
     layers = tuple(_layer(network, index, tensors) for index in range(len(network.layers)))
-    return NetworkImage(network, layers, info)
+    image = NetworkImage(network, layers, info)
+    _check_tables(image)
+    # Nothing was left out, filled in or taken for something else.
+    if _text(_header(image)) != _text(header):
+        raise ImageError(f"unexpected metadata; {REMEDY}")
+    return image
 
 
 def _network(data):
     """The network of a header. LayerError or ImageError on anything that no export writes."""
     network = Network.from_dict(data)
-    shape = astuple(network.input)
-    numbers = [*shape, *(n for layer in network.layers for n in astuple(layer))]
-    # Larger sizes than any hardware's would only make the checks below slow.
+    parts = (network.input, *network.layers)
+    numbers = [number for part in parts for number in vars(part).values()]
+    # More and larger ones than any hardware's would only make the checks below slow.
+    if len(network.layers) > MOST_LAYERS:
+        raise ImageError(f"{len(network.layers)} layers, at most {MOST_LAYERS} can run; {REMEDY}")
     if max(numbers) > 4096:
         raise ImageError(f"sizes of the network must be integers from 1 to 4096; {REMEDY}")
     _check_network(network)
@@ -199,13 +246,16 @@ def _header(image):
     }
 
 
-def _checksum(header, tensors):
-    digest = hashlib.sha256()
+def _text(header):
+    """One text for equal headers."""
     try:
-        text = json.dumps(header, sort_keys=True, allow_nan=False, separators=(",", ":"))
+        return json.dumps(header, sort_keys=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise ImageError(f"metadata is no plain JSON: {error}") from error
-    digest.update(text.encode())
+
+
+def _checksum(header, tensors):
+    digest = hashlib.sha256(_text(header).encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
         digest.update(f"{name} {tensor.dtype.str} {tensors[name].shape}".encode())
@@ -281,6 +331,16 @@ def _check_tensors(network, tensors, exact):
             raise ImageError(f"{name} is none of {MEAN_SHIFTS}; {REMEDY}")
 
 
+def _check_tables(image):
+    """ImageError unless the AGMM's tables are of the weights: the means would be others."""
+    for index, data in enumerate(image.layers):
+        if data.agmm is not None:
+            layer, shape = image.network.layers[index], image.network.shapes[index]
+            table = position_table(layer, shape, data.weights, data.agmm.weights)
+            if not np.array_equal(table, data.agmm.table):
+                raise ImageError(f"layers.{index}.agmm.table is not of these weights; {REMEDY}")
+
+
 def _tensors(image):
     """The stored form of an image. ImageError where a value does not fit its stored type."""
     network, tensors = image.network, {}
@@ -321,8 +381,10 @@ def _layer(network, index, tensors):
     layer, weights, agmm, projection = network.layers[index], get("weights"), None, None
     if isinstance(layer, Conv):
         shape = (layer.channels, network.shapes[index].channels, layer.kernel, layer.kernel)
-        weights = np.unpackbits(weights, count=prod(shape), bitorder="little")
-        weights = weights.astype(bool).reshape(shape)
+        bits = np.unpackbits(weights, bitorder="little").astype(bool)
+        weights, rest = bits[: prod(shape)].reshape(shape), bits[prod(shape) :]
+        if rest.any():
+            raise ImageError(f"layers.{index}.weights has bits behind the last weight; {REMEDY}")
     if get("agmm.weights") is not None:
         agmm = Agmm(
             get("agmm.weights"), get("agmm.table"), int(get("agmm.offset")),

@@ -4,7 +4,7 @@ These descriptions are the single source for the trainer, the export, the golden
 program of the accelerator, the cycle model and the reports. Shapes are channels, height, width.
 """
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import isfinite
 
 __all__ = [
@@ -396,7 +396,7 @@ class Network:
         object.__setattr__(self, "layers", tuple(self.layers))
         if self.neuron not in NEURONS:
             raise LayerError(f"{self.name}: neuron must be one of {NEURONS}, got {self.neuron!r}")
-        if self.tau not in LEAKS:
+        if type(self.tau) not in (int, float) or self.tau not in LEAKS:
             raise LayerError(f"{self.name}: tau must be one of {tuple(LEAKS)}, got {self.tau}")
         self._check_numbers()
         if type(self.T) is not int or not 1 <= self.T <= 16:
@@ -441,11 +441,13 @@ class Network:
 
     def _check_numbers(self):
         """Whole numbers where sizes are meant, finite positive ones for threshold and beta."""
-        if not isinstance(self.name, str) or not self.name or set(self.name) & set("/\\\0"):
+        if not (
+            isinstance(self.name, str) and self.name.isprintable() and 0 < len(self.name) <= 100
+        ) or set(self.name) & set("/\\"):
             raise LayerError(f"name must be a word fit for a file name, got {self.name!r}")
-        sizes = {f"input {key}": n for key, n in asdict(self.input).items()}
+        sizes = {f"input {key}": n for key, n in vars(self.input).items()}
         for index, layer in enumerate(self.layers):
-            values = asdict(layer)
+            values = dict(vars(layer))
             if type(values.pop("projection", False)) is not bool:
                 raise LayerError(f"{self.name}: layer {index} projection must be True or False")
             sizes |= {f"layer {index} {key}": n for key, n in values.items()}
@@ -540,8 +542,8 @@ class Network:
         return replace(self, **changes)
 
     def to_dict(self):
-        layers = [{"kind": type(la).__name__.lower(), **asdict(la)} for la in self.layers]
-        return {**asdict(self), "layers": layers}
+        layers = [{"kind": type(la).__name__.lower(), **vars(la)} for la in self.layers]
+        return {**vars(self), "input": dict(vars(self.input)), "layers": layers}
 
     @classmethod
     def from_dict(cls, data):
@@ -556,5 +558,7 @@ class Network:
             if unknown:
                 raise LayerError(f"unknown network fields: {', '.join(sorted(unknown))}")
             return cls(**{**data, "input": Shape(**data["input"]), "layers": tuple(layers)})
-        except (KeyError, TypeError) as error:
+        except LayerError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise LayerError(f"not a network description: {error}") from error

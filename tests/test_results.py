@@ -18,7 +18,7 @@ from sw.engine import ENGINES
 from sw.experiments.report import fingerprint
 from sw.program import compile_program
 from tests.faults import FAULTS
-from tests.hw import baked_equality
+from tests.hw import baked_equality, reproducible
 from tests.sim import coverage, link_faults, random_cases, random_networks
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +28,7 @@ EXPERIMENTS = sorted((ROOT / "results" / "experiments").glob("*.json"))
 #: Boards some of whose seeds are still to be run with the link: python -m hw.seeds goes on.
 UNFINISHED = {"ulx3s-85f-residual", "ulx3s-85f-wide"}
 EQUALITY = ROOT / "results" / "equality.json"
+SOAK = ROOT / "results" / "soak.json"
 
 
 @cache
@@ -56,7 +57,7 @@ def stale_run(run):
     """Why a simulation no longer describes the sources, or None."""
     if image.load(ROOT / run["model"]).checksum != run["checksum"]:
         return f"{run['model']} has changed: run {run['command']} --json"
-    gates_of = BOARDS[run["engine"]] if run["netlist"] else None
+    gates_of = BOARDS[run["engine"]] if run.get("netlist") else None
     if source_digest(ENGINES[run["engine"]], gates_of) != run["source"]:
         return f"the hardware has changed: run {run['command']} --json"
     return None
@@ -103,6 +104,19 @@ def test_simulations_are_of_these_sources(run):
     assert run["cycles_per_frame"] == run["cycle_model"]
     assert stale_run({**run, "source": "0"})
     assert stale_run({**run, "checksum": "0"})
+
+
+def test_ten_thousand_frames_are_of_these_sources():
+    """All of a test set, one after the other, without a reset."""
+    run = json.loads(SOAK.read_text())
+    assert stale_run(run) is None
+    assert run["frames"] == 10_000
+    assert run["differences"] == []
+    assert run["cycles_per_frame"] == run["cycle_model"]
+    assert run["cycles"] > run["frames"] * run["cycle_model"]
+    assert stale_run({**run, "source": "0"})
+    assert stale_run({**run, "checksum": "0"})
+    assert stale_run({**run, "engine": "ulx3s-25f"})
 
 
 def test_random_networks_are_of_these_sources():
@@ -152,6 +166,29 @@ def test_baked_bitstreams_are_of_these_sources():
         assert min(found["strange_unpatched"], found["strange_with_another_network"]) > 0
     narrow = replace(board, engine=replace(board.engine, channel_depth=256))
     assert baked_equality.design(narrow) != found["design"]
+
+
+def stale_reproduction(report):
+    """Why two builds no longer describe the sources, or do not agree, or None."""
+    first, *others = report["builds"]
+    board = BOARDS[report["board"]]
+    if design(board.name, board.clock_hz / 1e6, report["seed"]) != first["design"]:
+        return f"the design has changed: run {report['command']}"
+    return None if others and all(other == first for other in others) else "they differ"
+
+
+def test_two_builds_of_these_sources_are_the_same():
+    report = json.loads(reproducible.RESULTS.read_text())
+    assert stale_reproduction(report) is None
+    # A third one, of another day.
+    kept = json.loads((ROOT / "results" / "builds" / "icebreaker-fashion-mnist.json").read_text())
+    first = report["builds"][0]
+    assert first == {**{name: kept[name] for name in first.keys() - {"sha256"}},
+                     "sha256": first["sha256"]}
+    assert report["tools"] == kept["tools"]
+    assert stale_reproduction({**report, "builds": [{**first, "design": "0"}] * 2})
+    assert stale_reproduction({**report, "builds": [first, {**first, "sha256": "0"}]})
+    assert stale_reproduction({**report, "builds": [first]})
 
 
 def stale_experiment(report):

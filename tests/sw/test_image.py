@@ -216,3 +216,115 @@ def test_nothing_is_overwritten_on_failure(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["kept.bsnn"]
     with pytest.raises(ImageError, match="cannot be written"):
         save(image, tmp_path / "no" / "such" / "folder.bsnn")
+
+
+def with_text(path, target, inner=None, outer=None):
+    """A copy of an image with the text of its header, or of that of safetensors, changed."""
+    raw = path.read_bytes()
+    end = 8 + int.from_bytes(raw[:8], "little")
+    header = raw[8:end].decode()
+    if inner:
+        text = json.loads(header)["__metadata__"]["agamemnon"]
+        header = header.replace(json.dumps(text), json.dumps(inner(text)))
+    header = (outer(header) if outer else header).encode()
+    target.write_bytes(len(header).to_bytes(8, "little") + header + raw[end:])
+    return target
+
+
+def test_a_key_that_stands_twice(path, tmp_path):
+    """The last counts for the checksum; a reader of the file may see the first."""
+    same_text = with_text(path, tmp_path / "same.bsnn", lambda text: text, lambda text: text)
+    assert same(load(same_text), load(path))
+    twice = with_text(
+        path, tmp_path / "a.bsnn", lambda text: text.replace('"T": 3', '"T": 2, "T": 3')
+    )
+    assert "not a network image" in refusal(twice)
+    for key in ('"agamemnon":', '"layers.0.bias":'):
+        header = path.read_bytes()[8:].partition(b"\0")[0].decode(errors="ignore")
+        value = '"x",' if key == '"agamemnon":' else (
+            header.partition(key)[2].partition("}")[0] + "},"
+        )
+        twice = with_text(
+            path, tmp_path / "b.bsnn",
+            outer=lambda text, key=key, value=value: text.replace(key, f"{key}{value}{key}", 1),
+        )
+        assert "a key stands twice" in refusal(twice)
+
+
+@pytest.mark.parametrize("depth", [31, 400, 960, 985, 100_000])
+def test_a_header_nested_deeply(path, tmp_path, depth):
+    """Near Python's limit, what can be read cannot be written or shown in a message."""
+    text = f'"info": {{"deep": {"[" * depth}{"]" * depth}, '
+    target = with_text(
+        path, tmp_path / "deep.bsnn", lambda old: old.replace('"info": {', text, 1)
+    )
+    message = refusal(target)
+    assert "nested more than 32 deep" in message or "not a network image" in message
+    fits = json.loads("[" * 29 + "]" * 29)
+    assert load(rewrite(path, tmp_path / "f.bsnn", {"info": {"deep": fits}})).info["deep"] == fits
+    with pytest.raises(ImageError, match="nested more than 32 deep"):
+        save(replace(load(path), info={"deep": [fits, [[fits]]]}), tmp_path / "s.bsnn")
+
+
+def without(network, key):
+    return {name: value for name, value in network.items() if name != key}
+
+
+@pytest.mark.parametrize("network", [
+    "abc", [["name", "x"]], {**NETWORK.to_dict(), "layers": "abc"},
+    # What Python would fill in or take for the same.
+    list(NETWORK.to_dict().items()), without(NETWORK.to_dict(), "beta"),
+    {**NETWORK.to_dict(), "tau": False}, {**NETWORK.to_dict(), "v_threshold": 10**400},
+    {**NETWORK.to_dict(), "name": "two\nlines"}, {**NETWORK.to_dict(), "name": "y" * 101},
+    {**NETWORK.to_dict(), "name": "\ud800"}, {**NETWORK.to_dict(), "two\nlines": 1},
+    {**NETWORK.to_dict(), "neuron": "y" * 10**6}, {**NETWORK.to_dict(), "neuron": "\x1b[2J"},
+])
+def test_descriptions_that_no_export_writes(path, tmp_path, network):
+    message = refusal(rewrite(path, tmp_path / "n.bsnn", {"network": network}))
+    assert message.isprintable() and len(message) < 500
+
+
+def test_too_many_layers(path, tmp_path):
+    network = NETWORK.to_dict()
+    network["layers"][2:2] = [network["layers"][2]] * 20_000
+    message = refusal(rewrite(path, tmp_path / "n.bsnn", {"network": network}))
+    assert "20004 layers, at most 255 can run" in message
+
+
+def test_a_header_too_large(path, tmp_path):
+    """Lists in lists, megabytes of them, took many seconds."""
+    info = {"lists": ["x" * 100] * 50_000}
+    message = refusal(rewrite(path, tmp_path / "h.bsnn", {"info": info}))
+    assert "a header of 5" in message and "bytes, at most 4194304 can be" in message
+    info["lists"] = info["lists"][::2]
+    assert load(rewrite(path, tmp_path / "f.bsnn", {"info": info})).info == info
+
+
+def test_nothing_is_taken_for_something_else(path, tmp_path):
+    assert "unexpected metadata" in refusal(rewrite(path, tmp_path / "v.bsnn", {"version": 2.0}))
+    with safe_open(path, framework="np") as file:
+        content = {name: file.get_tensor(name) for name in list(file.keys())}
+        save_file(content, tmp_path / "m.bsnn", {**file.metadata(), "more": "unsigned"})
+    assert "unexpected metadata" in refusal(tmp_path / "m.bsnn")
+
+
+def test_bits_behind_the_last_weight(path, tmp_path):
+    with safe_open(path, framework="np") as file:
+        weights = file.get_tensor("layers.1.weights")
+    weights[-1] |= 128
+    target = rewrite(path, tmp_path / "w.bsnn", **{"1__weights": weights})
+    assert "layers.1.weights has bits behind the last weight" in refusal(target)
+
+
+def test_a_table_of_other_weights(path, tmp_path):
+    """The golden model sums up weights, the hardware the table: they would differ."""
+    with safe_open(path, framework="np") as file:
+        table = file.get_tensor("layers.1.agmm.table")
+    table[0, 0, 0] += 1
+    target = rewrite(path, tmp_path / "t.bsnn", **{"1__agmm__table": table})
+    assert "layers.1.agmm.table is not of these weights" in refusal(target)
+    image = load(path)
+    agmm = replace(image.layers[1].agmm, table=table.astype(np.int64))
+    layers = (image.layers[0], replace(image.layers[1], agmm=agmm), *image.layers[2:])
+    with pytest.raises(ImageError, match="not of these weights"):
+        save(replace(image, layers=layers), tmp_path / "s.bsnn")
