@@ -11,47 +11,37 @@ from sim.run import main, make_plan, simulate
 from sim.simulators import build
 from sw.engine import Engine
 from sw.golden import IntegerNetwork
-from sw.layers import Conv, Network, Readout, ResidualConv, Shape, Stem
+from sw.layers import Conv, Network, Readout, Shape, Stem
 from tests.support import random_frames, random_image
 
 #: Narrow: gates take long to compile.
-NARROW = Engine(
+ENGINE = Engine(
     pe=4, simd=8, lanes=4, weight_depth=1024, spike_depth=256, channel_depth=256, mean_depth=512,
     leak_shifts=(1,),
 )
-#: By board; the ECP5 has room for a stream.
-ENGINES = {"icebreaker": NARROW, "ulx3s-25f": replace(NARROW, stream_depth=512)}
-NETWORKS = {
-    "icebreaker": Network(
-        "gates", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(18), Readout(10)]
-    ),
-    "ulx3s-25f": Network(
-        "gates", Shape(1, 4, 4),
-        [Stem(10), ResidualConv(19, projection=True), ResidualConv(19, stride=2), Readout(10)],
-    ),
-}
+NETWORK = Network("gates", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(18), Readout(10)])
 CELLS = {
     "icebreaker": ("SB_SPRAM256KA", "SB_RAM40_4K", "SB_MAC16", "SB_CARRY", "SB_DFFESR"),
     "ulx3s-25f": ("DP16KD", "MULT18X18D", "CCU2C", "TRELLIS_FF"),
 }
-each_board = pytest.mark.parametrize("name", ENGINES)
+each_board = pytest.mark.parametrize("name", CELLS)
 
 
 def differences(name, image, golden_image):
-    frames = random_frames(image.network, 4).numpy()
-    plan = make_plan(image, IntegerNetwork(golden_image), frames, ENGINES[name])
+    frames = random_frames(NETWORK, 4).numpy()
+    plan = make_plan(image, IntegerNetwork(golden_image), frames, ENGINE)
     return simulate(plan, gates_of=BOARDS[name])["differences"]
 
 
 @each_board
 def test_gates_equal_golden(name):
-    image = random_image(NETWORKS[name])
+    image = random_image(NETWORK)
     assert differences(name, image, image) == []
 
 
 @each_board
 def test_one_wrong_weight_is_seen(name):
-    image = random_image(NETWORKS[name])
+    image = random_image(NETWORK)
     weights = image.layers[1].weights.copy()
     weights[0, 0, 1, 1] ^= True
     wrong = replace(image.layers[1], weights=weights)
@@ -63,7 +53,7 @@ def test_one_wrong_weight_is_seen(name):
 
 @each_board
 def test_the_netlist_is_of_the_cells_of_the_part(name):
-    _, folder = build(ENGINES[name], gates_of=BOARDS[name])
+    _, folder = build(ENGINE, gates_of=BOARDS[name])
     netlist = (folder / "accelerator.v").read_text()
     modules = netlist.index("module accelerator")
     for cell in CELLS[name]:
@@ -72,7 +62,7 @@ def test_the_netlist_is_of_the_cells_of_the_part(name):
 
 def test_a_part_without_models_is_refused(capsys):
     with pytest.raises(BuildError, match="only gates of iCE40 and ECP5 parts are simulated"):
-        accelerator_netlist(BOARDS["tang-nano-9k"], NARROW)
+        accelerator_netlist(BOARDS["tang-nano-9k"], ENGINE)
     command = ["--model", "models/digits.bsnn", "--netlist"]
     for options, message in (
         (["--engine", "tang-nano-9k"], "tang-nano-9k: only gates of iCE40 and ECP5 parts"),

@@ -9,7 +9,7 @@ from sim.run import main, make_plan, simulate
 from sw.golden import IntegerNetwork
 from sw.program import Region
 from tests.sim.test_accelerator import FOUR, PLAIN, RESIDUAL, STREAM_IN_PASSES, TWO, tall_image
-from tests.sim.test_netlist import ENGINES, NETWORKS
+from tests.sim.test_netlist import ENGINE, NETWORK
 from tests.support import random_frames, random_image
 
 SEEDS = (1, 2, 3)
@@ -57,12 +57,12 @@ def test_weights_that_are_not_loaded_are_random(plan):
 
 def test_spram_of_the_gates_may_hold_anything():
     """An SPRAM has no initial contents; block RAM and registers of an iCE40 start with zeros."""
-    name = "icebreaker"
-    plan = plan_of(ENGINES[name], random_image(NETWORKS[name]))
-    assert simulate(plan, gates_of=BOARDS[name], power_up=SEEDS[0])["differences"] == []
+    board = BOARDS["icebreaker"]
+    plan = plan_of(ENGINE, random_image(NETWORK))
+    assert simulate(plan, gates_of=board, power_up=SEEDS[0])["differences"] == []
     forgotten = without(plan, Region.WEIGHTS)
     logits = [
-        simulate(forgotten, gates_of=BOARDS[name], power_up=seed)["logits"] for seed in SEEDS[:2]
+        simulate(forgotten, gates_of=board, power_up=seed)["logits"] for seed in SEEDS[:2]
     ]
     assert logits[0] != logits[1]
 
