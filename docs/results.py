@@ -1,4 +1,4 @@
-"""Rewrites the tables of boards, builds and seeds of README.md and architecture.md.
+"""Rewrites the tables of results in README.md, architecture.md and verification.md.
 
 They come from ``results/`` and ``hw.boards``; of boards with the same engine, the first stands for
 all of them, but in the table of boards.
@@ -16,13 +16,15 @@ from hw.boards import BOARDS
 from sw.engine import boards_of
 
 __all__ = [
-    "LAYERS_PAGE", "PAGE", "load", "load_estimator", "load_seeds", "render", "render_boards",
-    "render_estimates", "render_layers", "render_seeds",
+    "LAYERS_PAGE", "PAGE", "PROOFS_PAGE", "load", "load_estimator", "load_proofs", "load_seeds",
+    "render", "render_boards", "render_estimates", "render_layers", "render_proofs",
+    "render_seeds",
 ]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "README.md"
 LAYERS_PAGE = ROOT / "docs" / "architecture.md"
+PROOFS_PAGE = ROOT / "docs" / "verification.md"
 
 BOARD_COLUMNS = (
     "`BOARD=`", "part", "MACs/cycle", "crystal", "UART: rx, tx", "LED", "clock", "fmax",
@@ -38,6 +40,7 @@ LINE_COLUMNS = (
 ESTIMATE_COLUMNS = (
     "parts", "engines fitted to", "held out", "LUTs off", "farthest", "logic cells off",
 )
+PROOF_COLUMNS = ("proof", "what holds", "how", "is lost if")
 SEED_COLUMNS = ("board", "clock", "seeds", "lowest fmax", "median", "highest")
 
 
@@ -54,6 +57,11 @@ def load():
 def load_seeds():
     """All reports on seeds, by board."""
     return _load("seeds")
+
+
+def load_proofs():
+    """The report on the proofs."""
+    return json.loads((ROOT / "results" / "formal.json").read_text())
 
 
 def load_estimator():
@@ -186,9 +194,18 @@ def render_estimates(text, report):
     return replace_table(text, ESTIMATE_COLUMNS, map(_estimate_row, report["kinds"].values()))
 
 
+def render_proofs(text, report):
+    """verification.md with the proofs as they should be."""
+    return replace_table(text, PROOF_COLUMNS, (
+        (f"`{name}`", proof["states"], proof["kind"], proof["mutant"])
+        for name, proof in report["proofs"].items()
+    ))
+
+
 if __name__ == "__main__":
     for page, rewrite, reports in (
         (PAGE, render_boards, load()), (PAGE, render, load()), (PAGE, render_seeds, load_seeds()),
         (LAYERS_PAGE, render_layers, load()), (LAYERS_PAGE, render_estimates, load_estimator()),
+        (PROOFS_PAGE, render_proofs, load_proofs()),
     ):
         page.write_text(rewrite(page.read_text(), reports))

@@ -304,6 +304,14 @@ def test_seeds_table_is_that_of_the_runs():
     assert "| 3, 1 not routed |" in results.render_seeds(README, [some, *reports[1:]])
 
 
+def test_proofs_table_is_that_of_the_proofs():
+    report = results.load_proofs()
+    page = results.PROOFS_PAGE.read_text()
+    assert report["proofs"] and results.render_proofs(page, report) == page
+    fewer = dict(list(report["proofs"].items())[1:])
+    assert results.render_proofs(page, {**report, "proofs": fewer}) != page
+
+
 def test_results_table_is_that_of_the_builds():
     assert results.render(README, results.load()) == README
     # Of boards that share an engine, the first.
