@@ -1,6 +1,7 @@
-"""Proves what no test can try: statements about all inputs, for all time or for a number of cycles.
+"""Proves what no test can try: statements about all inputs, for all time or a number of cycles.
 
-Each is proven, and must not be with an error in what it speaks of."""
+Each is proven, and must not be with an error in what it speaks of.
+"""
 
 import argparse
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sw.files import replace_file
-from tests.formal import streams
+from tests.formal import host, line, streams
 from tests.formal.proof import ProofError
 
 __all__ = ["PROOFS", "RESULTS", "killed", "main"]
@@ -24,7 +25,7 @@ __all__ = ["PROOFS", "RESULTS", "killed", "main"]
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "formal.json"
 
-PROOFS = {proof.name: proof for proof in [*streams.PROOFS]}
+PROOFS = {proof.name: proof for proof in [*streams.PROOFS, *host.PROOFS, *line.PROOFS]}
 
 #: Exit status of ``--mutant``.
 STANDS, FALLS, NO_ANSWER = 0, 1, 3

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +16,42 @@ from amaranth.hdl import Fragment
 
 from tests.mutants.mutation import Mutation
 
-__all__ = ["Circuit", "Claim", "ProofError", "inside"]
+__all__ = ["Circuit", "Claim", "ProofError", "elaborated", "inside", "ongoing"]
 
 
 class ProofError(RuntimeError):
     """A proof that ended without an answer."""
 
 
-def inside(fragment):
-    """Signals of an elaborated circuit by name; those of a submodule as ``submodule.name``."""
-    found = {
-        signal.name: signal
-        for statements in fragment.statements.values()
-        for statement in statements for signal in statement._lhs_signals()
-    }
+def inside(fragment, registers=False):
+    """Signals that an elaborated circuit drives, by name; a submodule's as ``submodule.name``.
+
+    Those of the same name are ``name``, ``name$1``, ``name$2``. registers: not those that are
+    combinational.
+    """
+    found, same = {}, Counter()
+    for domain, statements in fragment.statements.items():
+        for statement in statements if domain != "comb" or not registers else ():
+            for signal in statement._lhs_signals():
+                if not any(signal is known for known in found.values()):
+                    number = same[signal.name]
+                    found[f"{signal.name}${number}" if number else signal.name] = signal
+                    same[signal.name] += 1
     for part, name, _ in fragment.subfragments:
         if isinstance(part, Fragment):
-            found |= {f"{name}.{key}": signal for key, signal in inside(part).items()}
+            found |= {f"{name}.{key}": signal for key, signal in inside(part, registers).items()}
     return found
+
+
+def elaborated(component):
+    """The Module of a component, to take its place as a submodule."""
+    component._MustUse__used = True
+    return component.elaborate(None)
+
+
+def ongoing(module, name):
+    """Whether the FSM of an elaborated Module is in the state ``name``."""
+    return module._generated["fsm"].ongoing(name)
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ class Circuit:
         return f"induction over {self.depth}" if self.inductive else f"{self.depth} cycles"
 
     def _files(self):
-        forget = "setattr -unset init A:top %n/w:*" if self.anywhere else ""
+        forget = "setattr -unset init A:top %n" if self.anywhere else ""
         return {
             "spec.il": rtlil.convert(self.spec(), name="top", emit_src=False),
             "proof.sby": "\n".join((
