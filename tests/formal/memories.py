@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In
 
 from hw.record import layer_layout
 from hw.stream import Stream
+from hw.writer import Writer
 from tests.formal.progress import elaborated
 from tests.formal.proof import Circuit
-from tests.hw.support import SMALL
+from tests.hw.support import PASSES, SMALL
 from tests.mutants.mutation import Mutation
 
 __all__ = ["PROOFS"]
@@ -140,12 +141,96 @@ class StreamSpec(wiring.Component):
         return m
 
 
+class WriterSpec(wiring.Component):
+    """A layer's words are written from ``out_base`` on, each at the last one's place or one higher.
+
+    With passes that is so in each plane: planes are ``out_plane`` words apart. So no word below
+    ``out_base`` is written, and never word 0, where taps outside a map read their zeros. Assumed:
+    the record is constant from ``clear`` on, which comes when all is written, and no word of the
+    layer is behind the end of the memory; the first is the sequencer's doing, the second that of
+    ``sw.program``, which gives every output its place, behind word 0. Not of strips: their halos
+    lie around that.
+    """
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "clear": In(1), "valid": In(1), "logit_valid": In(1), "layer": In(layer_layout(engine)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer, dut = self.engine, self.layer, Writer(self.engine)
+        m.submodules.writer, inner = elaborated(dut)
+        m.d.comb += [
+            dut.clear.eq(self.clear), dut.valid.eq(self.valid), dut.layer.eq(layer),
+            dut.logit_valid.eq(self.logit_valid),
+        ]
+        running, runs, record = Signal(), Signal(), Signal(len(layer.as_value()))
+        m.d.sync += [record.eq(layer), runs.eq(running & ~self.clear)]
+        with m.If(self.clear):
+            m.d.sync += running.eq(1)
+        pending = Cat(self.valid, self.logit_valid, dut.passed, *(
+            inner[name] for name in ("flush", "logit_passed", "logit_real")
+        )).any()
+        m.d.comb += [
+            Assume(~running | self.clear | (record == layer.as_value())),
+            Assume(~pending | (running & ~self.clear)),
+        ]
+        # Where a word is in the first plane, without wrapping, and how far this plane is behind.
+        address, writes = inner["address"], dut.write_banks.any()
+        address_was, wrote = Signal.like(address), Signal()
+        base, place_was = Signal.like(address), Signal(len(address) + 1)
+        place = Signal(len(address) + 1, name="whole_place")
+        plane = Signal(len(address) + 4, name="whole_plane")
+        m.d.comb += place.eq(Mux(runs, place_was + (address - address_was)[: len(address)], base))
+        m.d.sync += [address_was.eq(address), wrote.eq(writes), place_was.eq(place)]
+        with m.If(self.clear):
+            m.d.sync += base.eq(layer.out_base)
+        with m.If(running & ~self.clear):
+            m.d.comb += [
+                Assume(~writes | (place + plane < engine.spike_depth)),
+                Assert(~writes | ((dut.write_address == place + plane) & (place >= base))),
+                Assert(~writes | (base == 0) | (dut.write_address != 0)),
+                Assert(~runs | (place == place_was) | (wrote & (place == place_was + 1))),
+                Assert(~runs | wrote | (address == address_was)),
+                # What of the state is reached at all.
+                Assert(place[: len(address)] == address),
+                Assert((place >= base) & (base == layer.out_base)),
+            ]
+            if engine.passes > 1:
+                number = inner["leaving"].number
+                m.d.comb += [
+                    Assert(number >= layer.first_pass),
+                    Assert(inner["plane"] == plane[: len(address)]),
+                ]
+        if engine.passes > 1:
+            m.d.comb += plane.eq((number - layer.first_pass)[: len(number)] * layer.out_plane)
+        return m
+
+
 PROOFS = [
     Circuit(
         "stream-order", "the stream overwrites no word that it has not read, and none as it reads",
         StreamSpec, Mutation(
             "hw/stream.py", "Mux(layer.average, words << 1, words)", "words",
             "averages move on by one pixel, not two", (),
+        ),
+        depth=2, inductive=True,
+    ),
+    Circuit(
+        "writer-order", "a layer's words are written one after the other, and never word 0",
+        lambda: WriterSpec(SMALL), Mutation(
+            "hw/writer.py", "address.eq(layer.out_base), group.eq(0),", "group.eq(0),",
+            "a layer's words follow those of the layer before", (),
+        ),
+        depth=2, inductive=True,
+    ),
+    Circuit(
+        "writer-order-passes", "with passes a layer's words are written so in a plane for each",
+        lambda: WriterSpec(PASSES), Mutation(
+            "hw/writer.py", "plane.eq(Mux(leaving.last, 0, plane + layer.out_plane))",
+            "plane.eq(plane + layer.out_plane)", "the first plane follows the last", (),
         ),
         depth=2, inductive=True,
     ),

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 from amaranth.hdl import Assert, Assume, Cat, Const, Fragment, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -11,6 +12,7 @@ from hw.agmm import Gain
 from hw.bus import HostWrite
 from hw.record import layer_layout
 from hw.sequencer import Sequencer
+from hw.writer import Writer
 from sw.cycles import GAIN_STEP_CYCLES
 from sw.record import Kind, field_words, record_words
 from tests.formal.proof import Circuit, inside
@@ -195,6 +197,64 @@ class GainSpec(wiring.Component):
         return m
 
 
+class WriterSpec(wiring.Component):
+    """Each group of spikes moves the Writer on, and the last is followed by ``written``.
+
+    Assumed, of the sequencer: the record is constant from ``clear`` on, and no group comes behind
+    the layer's last. Not of logits.
+    """
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "clear": In(1), "valid": In(1), "layer": In(layer_layout(engine)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer, dut = self.engine, self.layer, Writer(self.engine)
+        circuit, inner = elaborated(dut)
+        m.submodules.writer = circuit
+        m.d.comb += [
+            dut.clear.eq(self.clear), dut.valid.eq(self.valid), dut.layer.eq(layer),
+        ]
+        running, runs, record = Signal(), Signal(), Signal(len(layer.as_value()))
+        ends = Signal()
+        m.d.comb += ends.eq(self.valid & inner["last_spikes"])
+        m.d.sync += record.eq(layer)
+        with m.If(self.clear):
+            m.d.sync += running.eq(1)
+        with m.Elif(ends):
+            m.d.sync += running.eq(0)
+        m.d.comb += [
+            Assume(~running | self.clear | (record == layer.as_value())),
+            Assume(~self.valid | (running & ~self.clear)),
+        ]
+        group, bits = inner["group"], engine.groups.bit_length() - 1
+        in_pass = inner["coming"].number if engine.passes > 1 else Const(0)
+        rank = Cat(group[:bits], in_pass, group[bits:], dut.column, dut.row)
+        before = Signal(len(rank))
+        m.d.sync += [before.eq(rank), runs.eq(running & self.valid & ~ends)]
+        with m.If(runs):
+            m.d.comb += Assert(rank > before)
+        ended = Signal(dut.latency)
+        m.d.sync += ended.eq(Cat(ends, ended))
+        m.d.comb += Assert(~ended[-1] | dut.written)
+        # What of the state is reached at all.
+        with m.If(running & ~self.clear):
+            m.d.comb += [
+                Assert(group[bits:] <= layer.tiles_last),
+                Assert(dut.column <= layer.out_width_last),
+                Assert(dut.row <= layer.out_height_last),
+            ]
+            if engine.passes > 1:
+                m.d.comb += [
+                    Assert(in_pass >= layer.first_pass),
+                    Assert(inside(circuit)["passes.group"] == group[:bits]),
+                ]
+        return m
+
+
 def _sequencer(name, engine, mutant):
     return Circuit(
         f"walk-ends{name}",
@@ -237,5 +297,20 @@ PROOFS = [
             "a gain is busy until it stands", (),
         ),
         depth=2, inductive=True,
+    ),
+    *(
+        Circuit(
+            f"writer-ends{name}",
+            "every group of spikes moves the Writer on, and after the last all is written",
+            partial(WriterSpec, engine), Mutation("hw/writer.py", *change, breaks, ()),
+            depth=7, inductive=True,
+        )
+        for name, engine, change, breaks in (
+            ("", SMALL, ("m.d.sync += [x.eq(0), y.eq(y + 1)]", "m.d.sync += x.eq(0)"),
+             "rows are not counted"),
+            ("-strips-passes", STRIPS_IN_PASSES,
+             ("last.eq(Cat(ended, last[:-1]))", "last.eq(Cat(ended & ~near[0], last[:-1]))"),
+             "a last row in a halo is not the last"),
+        )
     ),
 ]
