@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sw.files import replace_file
-from tests.formal import host, line, streams
+from tests.formal import host, line, memories, progress, streams
 from tests.formal.proof import ProofError
 
 __all__ = ["PROOFS", "RESULTS", "killed", "main"]
@@ -25,7 +25,12 @@ __all__ = ["PROOFS", "RESULTS", "killed", "main"]
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "formal.json"
 
-PROOFS = {proof.name: proof for proof in [*streams.PROOFS, *host.PROOFS, *line.PROOFS]}
+PROOFS = {
+    proof.name: proof
+    for module in (
+        host, line, memories, progress, streams,
+    ) for proof in module.PROOFS
+}
 
 #: Exit status of ``--only-proof``; none that a program ends with by accident.
 STANDS, FALLS, NO_ANSWER = 0, 10, 3
