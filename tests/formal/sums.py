@@ -1,0 +1,245 @@
+"""Counts of agreeing bits are sums of weights over spikes, wherever they are added up."""
+
+from functools import partial
+
+import z3
+from amaranth.hdl import Array as Choice
+from amaranth.hdl import Assert, Assume, Cat, Fragment, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.data import ArrayLayout, View
+from amaranth.lib.wiring import In
+
+from hw.array import Array
+from hw.popcount import Popcount
+from hw.readout import Readout
+from sw import formats
+from sw.engine import Engine
+from sw.formats import ACCUMULATOR_BITS, PLANES
+from tests.formal.neurons import History
+from tests.formal.proof import Circuit, Claim, inside
+from tests.mutants.mutation import Mutation
+
+__all__ = ["PROOFS"]
+
+
+def _signs(m, spikes, weights, simd):
+    """(P, N): sum over the spikes of weights, +1 or -1, and the number of the negative ones."""
+    total = Signal(signed(simd.bit_length() + 1), name="total")
+    negative = Signal(range(simd + 1), name="negative")
+    m.d.comb += [
+        total.eq(sum(Mux(spikes[c], Mux(weights[c], 1, -1), 0) for c in range(simd))),
+        negative.eq(sum(~weights[c] for c in range(simd))),
+    ]
+    return total, negative
+
+
+def _was(m, value):
+    was = Signal.like(value, name=f"{value.name}_was")
+    m.d.sync += was.eq(value)
+    return was
+
+
+class PopcountSpec(wiring.Component):
+    """The count less the number N of -1 weights is the sum of weights over spikes."""
+
+    def __init__(self, simd, deep=False):
+        self.popcount = Popcount(simd, deep)
+        super().__init__({"spikes": In(simd), "weights": In(simd)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.popcount = popcount = self.popcount
+        history = History(m, popcount.latency)
+        m.d.comb += [popcount.spikes.eq(self.spikes), popcount.weights.eq(self.weights)]
+        total, negative = (
+            history.ago(value, popcount.latency)
+            for value in _signs(m, self.spikes, self.weights, popcount.simd)
+        )
+        m.d.comb += Assert(
+            (history.cycle != popcount.latency) | (popcount.count - negative == total)
+        )
+        return m
+
+
+class ArraySpec(wiring.Component):
+    """What the array hands out is the sum of weights over spikes of a tile, of any words, plus N.
+
+    Modulo 2**width, for tiles that end ``groups`` cycles apart at least (the sequencer's part).
+    """
+
+    def __init__(self, engine):
+        self.array, self.engine = Array(engine), engine
+        super().__init__({
+            "valid": In(1), "first": In(1), "last": In(1),
+            "spikes": In(engine.simd * engine.lanes), "weights": In(engine.pe * engine.simd),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        array, pe, simd, lanes = self.array, self.array.pe, self.array.simd, self.array.lanes
+        groups, width = array.groups, array.width
+        m.submodules.array = fragment = Fragment.get(array, None)
+        registers = inside(fragment)
+        m.d.comb += [
+            getattr(array, name).eq(getattr(self, name))
+            for name in ("valid", "first", "last", "spikes", "weights")
+        ]
+        valid, first, last, done = (
+            Signal(name=f"was_{name}") for name in ("valid", "first", "last", "done")
+        )
+        begun, known, out_known = Signal(), Signal(), Signal()
+        m.d.sync += [
+            valid.eq(self.valid), first.eq(self.first), last.eq(self.valid & self.last),
+            done.eq(last),
+        ]
+        with m.If(valid & first):
+            m.d.sync += begun.eq(1)
+        m.d.comb += Assert(registers["flags1"] == Cat(valid, first, last))
+        m.d.comb += Assert(registers["done"] == done)
+
+        # Groups of the last tile that are still to leave.
+        place, since = Signal(range(groups + 1), init=groups), Signal(range(groups + 1), init=groups)
+        with m.If(done):
+            m.d.sync += [place.eq(0), since.eq(1), out_known.eq(known)]
+            m.d.comb += Assume(since >= groups)
+        with m.Else():
+            m.d.sync += [place.eq(Mux(place == groups, groups, place + 1)),
+                         since.eq(Mux(since == groups, groups, since + 1))]
+        with m.If(valid & last):
+            m.d.sync += known.eq(begun | first)
+        m.d.comb += [
+            Assert(registers["left"] == groups - place),
+            Assert(array.out_valid == (place != groups)),
+        ]
+        accumulators, waiting = (
+            View(ArrayLayout(ArrayLayout(width, lanes), pe), registers[name])
+            for name in ("accumulators", "waiting")
+        )
+        for t in range(lanes):
+            finished = []
+            for p in range(pe):
+                word = self.spikes[t :: lanes], self.weights[p * simd : (p + 1) * simd]
+                total, negative = (_was(m, value) for value in _signs(m, *word, simd))
+                count = registers[f"popcount{p}_{t}.register"]
+                sums = Signal(width, name=f"sum{p}_{t}")
+                negatives = Signal(width, name=f"negatives{p}_{t}")
+                sums_done = Signal(width, name=f"sum{p}_{t}_done")
+                with m.If(valid):
+                    m.d.sync += [
+                        sums.eq(Mux(first, 0, sums) + total),
+                        negatives.eq(Mux(first, 0, negatives) + negative),
+                    ]
+                with m.If(done):
+                    m.d.sync += sums_done.eq(sums + negatives)
+                finished.append(sums_done)
+                held = accumulators[p][t]
+                m.d.comb += [
+                    Assert(count == total + negative),
+                    Assert(~begun | (held == (sums + negatives)[:width])),
+                ]
+            for p in range(pe):
+                expected = Choice(finished)[(place * array.units + p)[:2]]
+                m.d.comb += Assert(
+                    ~out_known | (place * array.units + p >= pe) | (waiting[p][t] == expected)
+                )
+        return m
+
+
+class ReadoutSpec(wiring.Component):
+    """A logit is the weighted sum of its planes' counts, plus the bias.
+
+    Assumed: the layer starts with ``clear``, and no plane comes with it.
+    """
+
+    def __init__(self, units, lanes, width):
+        self.readout = Readout(units, lanes, width)
+        super().__init__({
+            "clear": In(1), "valid": In(1),
+            **{f"count{u}_{t}": In(width) for u in range(units) for t in range(lanes)},
+            **{f"bias{u}": In(signed(ACCUMULATOR_BITS)) for u in range(units)},
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        readout = self.readout
+        m.submodules.readout = readout
+        m.d.comb += [readout.clear.eq(self.clear), readout.valid.eq(self.valid)]
+        plane, came, ended = Signal(range(PLANES + 1)), Signal(), Signal()
+        m.d.comb += Assume(~(self.clear & came))
+        m.d.sync += [came.eq(self.valid), ended.eq(came & (plane % PLANES == PLANES - 1))]
+        with m.If(self.clear):
+            m.d.sync += plane.eq(0)
+        with m.Elif(came):
+            m.d.sync += plane.eq(plane % PLANES + 1)
+        m.d.comb += [
+            Assert(readout.out_valid == ended),
+        ]
+        for u in range(readout.units):
+            counts = [getattr(self, f"count{u}_{t}") for t in range(readout.lanes)]
+            m.d.comb += [readout.counts[u][t].eq(count) for t, count in enumerate(counts)]
+            bias, was = getattr(self, f"bias{u}"), Signal(signed(ACCUMULATOR_BITS), name=f"was{u}")
+            count = Signal(range(readout.lanes << readout.width), name=f"exact_count{u}")
+            total = Signal(len(count) + PLANES, name=f"total{u}")
+            m.d.comb += readout.bias[u].eq(bias)
+            m.d.sync += [was.eq(bias), count.eq(sum(counts))]
+            with m.If(came):
+                m.d.sync += total.eq(Mux(plane % PLANES == 0, 0, total) + (
+                    count << (PLANES - 1 - plane % PLANES)[:3]
+                ))
+            m.d.comb += Assert(
+                ~ended | (readout.out[u] == (total + was)[:ACCUMULATOR_BITS].as_signed())
+            )
+        return m
+
+
+def planes():
+    """The bits of a weight of the readout, +1 and -1, times powers of two."""
+    weight = z3.BitVec("weight", 12)
+    bits = [z3.Extract(place, place, weight + 128) for place in range(PLANES)]
+    total = sum(
+        (z3.If(bit == 1, z3.BitVecVal(1 << place, 12), z3.BitVecVal(-(1 << place), 12))
+         for place, bit in enumerate(bits)), z3.BitVecVal(0, 12),
+    )
+    return {"sum": z3.Implies(
+        z3.And(weight >= -128, weight <= 127), formats.readout_weight(weight) == total
+    )}
+
+
+SMALL = Engine(pe=4, simd=8, lanes=4, weight_depth=16, spike_depth=16, channel_depth=16,
+               mean_depth=16, current_width=12)
+
+
+def _popcount(name, mutation, *arguments):
+    return Circuit(
+        name, "a count less the number of -1 weights is the sum of weights over spikes",
+        partial(PopcountSpec, *arguments), Mutation("hw/popcount.py", *mutation, ()), 4,
+        anywhere=True,
+    )
+
+
+PROOFS = [
+    _popcount("popcount", ("agree = ~(self.spikes ^ self.weights)",
+                           "agree = ~(self.spikes | self.weights)", "ones do not agree"), 8),
+    _popcount("popcount-deep", ("total[: len(self.count)]", "total[: len(self.count) - 1]",
+                                "a full count loses its highest bit"), 16, True),
+    Circuit(
+        "array", "what leaves the array is the sum of weights over spikes of a tile, and a constant",
+        partial(ArraySpec, SMALL),
+        Mutation("hw/array.py", "following = Mux(first, count, total + count)",
+                 "following = Mux(first, 0, total + count)", "a tile's first word is lost", ()),
+        depth=2, inductive=True,
+    ),
+    Circuit(
+        "readout", "a logit is the sum of its planes' counts times powers of two, plus the bias",
+        partial(ReadoutSpec, 1, 2, 12),
+        Mutation("hw/readout.py", "Mux(plane == 0, 0, logit << 1)", "(logit << 1)",
+                 "a logit starts from that of the class before", ()),
+        depth=12,
+    ),
+    Claim(
+        "readout-planes", "a weight of the readout is the sum of its planes times powers of two",
+        planes,
+        Mutation("sw/formats.py", "return 2 * weight + 1", "return 2 * weight",
+                 "weights are even", ()),
+    ),
+]
