@@ -24,7 +24,9 @@ __all__ = ["PROOFS", "RESULTS", "killed", "main"]
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "formal.json"
 
-PROOFS = {proof.name: proof for proof in [*streams.PROOFS, *neurons.PROOFS, *sums.PROOFS, *widths.PROOFS]}
+PROOFS = {proof.name: proof for proof in [
+    *streams.PROOFS, *neurons.PROOFS, *sums.PROOFS, *widths.PROOFS,
+]}
 
 #: Exit status of ``--mutant``.
 STANDS, FALLS, NO_ANSWER = 0, 1, 3
