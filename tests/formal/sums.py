@@ -176,7 +176,7 @@ PROOFS = [
     _popcount("popcount", ("agree = ~(self.spikes ^ self.weights)",
                            "agree = ~(self.spikes | self.weights)", "ones do not agree"), 8),
     _popcount("popcount-deep", ("total[: len(self.count)]", "total[: len(self.count) - 1]",
-                                "a full count loses its highest bit"), 16, True),
+                                "a full count loses its highest bit"), 8, True),
     Circuit(
         "array", "what leaves the array is a tile's sum of weights over spikes, and a constant",
         partial(ArraySpec, SMALL),
