@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sw.files import replace_file
-from tests.formal import streams
+from tests.formal import agmm, streams
 from tests.formal.proof import ProofError
 
 __all__ = ["PROOFS", "RESULTS", "killed", "main"]
@@ -24,7 +24,7 @@ __all__ = ["PROOFS", "RESULTS", "killed", "main"]
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "formal.json"
 
-PROOFS = {proof.name: proof for proof in [*streams.PROOFS]}
+PROOFS = {proof.name: proof for proof in [*agmm.PROOFS, *streams.PROOFS]}
 
 #: Exit status of ``--mutant``.
 STANDS, FALLS, NO_ANSWER = 0, 1, 3
