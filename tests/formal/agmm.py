@@ -11,7 +11,9 @@ from amaranth.hdl import Assert, Assume, Cat, Fragment, Module, Mux, Signal, sig
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 
-from hw.agmm import Gain
+from hw.agmm import Gain, Mean
+from hw.bus import HostWrite
+from hw.record import layer_layout
 from sw.bounds import position_table
 from sw.cycles import GAIN_STEP_CYCLES
 from sw.engine import Engine
@@ -21,6 +23,7 @@ from sw.formats import (
     GAIN_FRACTION,
     INDEX_LIMIT,
     MEAN_BITS,
+    TABLE_BITS,
     mean_index,
 )
 from sw.image import MEAN_SHIFTS
@@ -62,6 +65,155 @@ def _direct(layer, shape, weights, scales, spikes):
                 weight = z3.If(weights[o, i, dy, dx], z3.IntVal(1), z3.IntVal(-1))
                 terms.append(scales[o] * weight * spikes[i, y, x])
     return z3.Sum(terms)
+
+
+class MeanSpec(wiring.Component):
+    """Entries of the right pixel class and channel are read, and those of spikes summed up.
+
+    The record is of any map, and of any classes along an axis as those of ``sw.positions``: a
+    period of 1 or 2, and 15 classes at most. Assumed: the record stays while a layer runs (the
+    Sequencer); groups come as from the Writer, four or more a pixel, and column and row move on a
+    cycle before the last of them is passed; and none is on its way at a clear. Contents of the
+    table are anything.
+    """
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "layer": In(layer_layout(engine)), "clear": In(1), "stop": In(1),
+            "coming": In(1), "ends": In(1),
+            "spikes": In(data.ArrayLayout(engine.lanes, engine.units)), "host": In(HostWrite),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer = self.engine, self.layer
+        mean = Mean(engine)
+        m.submodules.mean = fragment = Fragment.get(mean, None)
+        own = inside(fragment)
+        wiring.connect(m, wiring.flipped(self.host), mean.host)
+
+        running, layer_was = Signal(), Signal.like(layer.as_value())
+        m.d.sync += layer_was.eq(layer)
+        with m.If(running):
+            m.d.comb += Assume(layer.as_value() == layer_was)
+        with m.If(self.stop):
+            m.d.sync += running.eq(0)
+        axes = {
+            axis: tuple(getattr(layer, f"mean_{name}_{axis}") for name in ("low", "middle", "high"))
+            for axis in "xy"
+        }
+        lasts = {"x": layer.out_width_last, "y": layer.out_height_last}
+        for axis, (low, middle, high) in axes.items():
+            last = lasts[axis]
+            m.d.comb += Assume(
+                (last < 127) & (high >= 1) & (low <= high) & (high <= last + 1)
+                & (low < middle) & (middle <= low + 2) & (middle + last + 1 - high <= 15)
+            )
+
+        def class_of(axis, position):
+            low, middle, high = axes[axis]
+            inner = (position - low)[:7]
+            turn = Mux(middle - low == 1, 0, inner[0])
+            return Mux(position < low, position,
+                       Mux(position >= high, middle + position - high, low + turn))
+
+        # As the Writer does it: the pixel of what comes, and a cycle later of what is passed.
+        came = Signal(2)
+        x, y, passed_x, passed_y = (Signal(7, name=name) for name in ("x", "y", "u", "v"))
+        passed, last_group, quiet = Signal(), Signal(), Signal(3, init=5)
+        inside_map = y <= layer.out_height_last
+        with m.If(self.coming):
+            m.d.comb += [
+                Assume(running & ~self.clear & inside_map & (~self.ends | (came == 3))),
+            ]
+            m.d.sync += came.eq(Mux(self.ends, 0, Mux(came == 3, 3, came + 1)))
+            with m.If(self.ends):
+                m.d.sync += x.eq(x + 1)
+                with m.If(x == layer.out_width_last):
+                    m.d.sync += [x.eq(0), y.eq(y + 1)]
+        m.d.sync += [
+            passed.eq(self.coming), last_group.eq(self.ends), passed_x.eq(x), passed_y.eq(y),
+            quiet.eq(Mux(self.coming, 0, Mux(quiet == 5, 5, quiet + 1))),
+        ]
+        m.d.comb += [
+            mean.layer.eq(layer), mean.clear.eq(self.clear), mean.passed.eq(passed),
+            mean.passed_spikes.eq(self.spikes), mean.last_group.eq(last_group),
+            mean.column.eq(x), mean.row.eq(y),
+        ]
+        with m.If(self.clear):
+            m.d.comb += Assume(quiet == 5)
+
+        # Where the entry of what is passed lies, and how long the pixel has been known.
+        offset, age = Signal(16), Signal(2)
+        m.d.sync += age.eq(Mux(age == 3, 3, age + 1))
+        with m.If(passed):
+            m.d.sync += offset.eq(offset + layer.mean_classes)
+            with m.If(last_group):
+                m.d.sync += [offset.eq(0), age.eq(0)]
+        with m.If(self.clear):
+            m.d.sync += [
+                running.eq(1), came.eq(0), offset.eq(0), age.eq(0),
+                *(position.eq(0) for position in (x, y, passed_x, passed_y)),
+            ]
+
+        def start(kind):
+            # Of the circuit's own classes, which are asserted: z3 knows no two products as one.
+            classes = own[f"{kind}class_y"] * layer.mean_classes_x + own[f"{kind}class_x"]
+            return (layer.mean_base + classes)[: len(own["pointer"])]
+
+        pointer = Signal.like(own["pointer"])
+        m.d.comb += pointer.eq(start("") + offset)
+        wraps = passed_x == layer.out_width_last
+        next_x, next_y = Mux(wraps, 0, passed_x + 1), passed_y + wraps
+        with m.If(running & (passed_y <= layer.out_height_last)):
+            m.d.comb += [
+                Assert(own["class_x"] == class_of("x", passed_x)),
+                Assert(own["class_y"] == class_of("y", passed_y)),
+                Assert(own["pointer"] == pointer),
+                Assert(passed_x <= layer.out_width_last),
+            ]
+            with m.If(next_y <= layer.out_height_last):
+                with m.If(age >= 1):
+                    m.d.comb += [
+                        Assert(own["next_class_x"] == class_of("x", next_x)),
+                        Assert(own["next_class_y"] == class_of("y", next_y)),
+                    ]
+                with m.If(age >= 2):
+                    m.d.comb += Assert(own["next_start"] == start("next_"))
+        with m.If(running):
+            m.d.comb += [
+                Assert((age == 3) | (came <= age + 1)),
+                Assert(~(passed & last_group) | (age == 3)),
+                Assert(
+                    Mux(passed & last_group,
+                        (x == next_x) & (y == next_y), (x == passed_x) & (y == passed_y))
+                ),
+                Assert(~passed | (passed_y <= layer.out_height_last)),
+                Assert(y <= layer.out_height_last + 1),
+            ]
+        m.d.comb += [
+            Assert(own["enable"] == passed), Assert(own["address"] == own["pointer"]),
+            Assert(passed == (quiet == 0)), Assert(quiet <= 5), Assert(passed == mean.passed),
+        ]
+
+        # What the table gives a cycle later belongs to the spikes of then.
+        spikes = Signal.like(self.spikes)
+        m.d.sync += spikes.eq(Mux(passed, self.spikes, 0))
+        for t in range(engine.lanes):
+            total = Signal(signed(MEAN_BITS), name=f"sum{t}")
+            entries = [
+                Mux(spikes[u][t], own["table.data"].word_select(u, TABLE_BITS).as_signed(), 0)
+                for u in range(engine.units)
+            ]
+            addend = sum(entries)
+            for stage in range(mean.latency - 2):
+                late = Signal(signed(TABLE_BITS + 2), name=f"addend{t}_{stage}")
+                m.d.sync += late.eq(addend)
+                addend = late
+            m.d.sync += total.eq(Mux(self.clear, 0, total + addend))
+            m.d.comb += Assert(mean.totals[t] == total)
+        return m
 
 
 def _mean_claims():
@@ -277,5 +429,19 @@ PROOFS = [
                  "with m.If(step == engine.lanes * engine.passes - 1):",
                  "fewer passes do not start over", ()),
         depth=2, inductive=True,
+    ),
+    Circuit(
+        "mean", "the entries that are summed up are those of the class and channel of each spike",
+        partial(MeanSpec, ONE),
+        Mutation("hw/agmm.py", "return Mux(following == high, middle,",
+                 "return Mux(following >= high, middle,",
+                 "behind the last border all positions are of one class", ()),
+        depth=2, inductive=True,
+    ),
+    Circuit(
+        "mean-pairs", "so are those of two channels at once", partial(MeanSpec, PAIRS),
+        Mutation("hw/agmm.py", "signed(TABLE_BITS + engine.units.bit_length() - 1)",
+                 "signed(TABLE_BITS)", "the carry of several entries' sum is dropped", ()),
+        depth=4, inductive=True,
     ),
 ]
