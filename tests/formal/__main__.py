@@ -17,7 +17,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sw.files import replace_file
-from tests.formal import host, line, memories, progress, streams
+from tests.formal import (
+    agmm,
+    host,
+    line,
+    memories,
+    neurons,
+    progress,
+    streams,
+    sums,
+    widths,
+)
 from tests.formal.proof import ProofError
 
 __all__ = ["PROOFS", "RESULTS", "killed", "main"]
@@ -27,9 +37,8 @@ RESULTS = ROOT / "results" / "formal.json"
 
 PROOFS = {
     proof.name: proof
-    for module in (
-        host, line, memories, progress, streams,
-    ) for proof in module.PROOFS
+    for module in (streams, line, host, memories, progress, sums, agmm, neurons, widths)
+    for proof in module.PROOFS
 }
 
 #: Exit status of ``--only-proof``; none that a program ends with by accident.

@@ -84,13 +84,15 @@ class Circuit:
         return f"induction over {self.depth}" if self.inductive else f"{self.depth} cycles"
 
     def _files(self):
+        # Before anything is optimised: a register that never leaves its initial value is no constant
+        # if it may start with another.
         forget = "setattr -unset init A:top %n" if self.anywhere else ""
         return {
             "spec.il": rtlil.convert(self.spec(), name="top", emit_src=False),
             "proof.sby": "\n".join((
                 "[options]", f"mode {'prove' if self.inductive else 'bmc'}", f"depth {self.depth}",
                 "[engines]", "smtbmc z3",
-                "[script]", "read_rtlil spec.il", "prep -top top", forget,
+                "[script]", "read_rtlil spec.il", "hierarchy -top top", forget, "prep -top top",
                 "[files]", "spec.il", "",
             )),
         }
