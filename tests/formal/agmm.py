@@ -428,7 +428,7 @@ PROOFS = [
         Mutation("hw/agmm.py", "with m.If(place == engine.lanes * engine.passes - 1):",
                  "with m.If(step == engine.lanes * engine.passes - 1):",
                  "fewer passes do not start over", ()),
-        depth=2, inductive=True,
+        depth=2, inductive=True, slow=True,
     ),
     Circuit(
         "mean", "the entries that are summed up are those of the class and channel of each spike",
@@ -436,12 +436,12 @@ PROOFS = [
         Mutation("hw/agmm.py", "return Mux(following == high, middle,",
                  "return Mux(following >= high, middle,",
                  "behind the last border all positions are of one class", ()),
-        depth=2, inductive=True,
+        depth=2, inductive=True, slow=True,
     ),
     Circuit(
         "mean-pairs", "so are those of two channels at once", partial(MeanSpec, PAIRS),
         Mutation("hw/agmm.py", "signed(TABLE_BITS + engine.units.bit_length() - 1)",
                  "signed(TABLE_BITS)", "the carry of several entries' sum is dropped", ()),
-        depth=4, inductive=True,
+        depth=4, inductive=True, slow=True,
     ),
 ]

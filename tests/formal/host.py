@@ -27,7 +27,7 @@ class HostWaits(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         port = Port(ENGINE)
-        m.submodules.port = module = elaborated(port)
+        m.submodules.port, of_port = elaborated(port)
         connect(m, flipped(self.rx), port.rx)
         connect(m, port.tx, flipped(self.tx))
         connect(m, flipped(self.check), port.check)
@@ -46,9 +46,9 @@ class HostWaits(wiring.Component):
             m.d.comb += [Assert(~port.read.enable), Assert(~port.start)]
         # A start is followed by nothing else, so induction need not try.
         with m.If(self.busy | started):
-            m.d.comb += Assert(ongoing(module, "Running"))
+            m.d.comb += Assert(ongoing(of_port, "Running"))
         with m.If(wrote):
-            m.d.comb += Assert(ongoing(module, "Write"))
+            m.d.comb += Assert(ongoing(of_port, "Write"))
         return m
 
 

@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from amaranth.hdl import Assert, Assume, Fragment, Module, Signal
+from amaranth.hdl import Assert, Assume, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.link import Link
 from hw.port import Port
-from tests.formal.proof import Circuit, elaborated, inside, ongoing
+from tests.formal.proof import Circuit, elaborated, ongoing
 from tests.formal.streams import ENGINE
 from tests.mutants.mutation import Mutation
 
@@ -32,15 +32,15 @@ class LinkedProgress(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         link, port = Link(4), Port(ENGINE)
-        m.submodules.link = link_module = elaborated(link)
-        m.submodules.port = port_module = elaborated(port)
+        m.submodules.link, of_link = elaborated(link)
+        m.submodules.port, of_port = elaborated(port)
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
         connect(m, link.command, port.rx)
         connect(m, port.tx, link.reply)
         connect(m, link.check, port.check)
         m.d.comb += [port.busy.eq(self.busy), port.read.data.eq(self.word)]
-        heard, worked = partial(ongoing, link_module), partial(ongoing, port_module)
+        heard, worked = partial(ongoing, of_link), partial(ongoing, of_port)
 
         # Others are fair: a reader takes a byte, and cores come to their end.
         refused, runs, waits = (
@@ -57,8 +57,7 @@ class LinkedProgress(wiring.Component):
         m.d.comb += Assert(waits <= LONGEST)
 
         # What they know of each other.
-        link_inside = inside(Fragment.get(link_module, platform), registers=True)
-        sending, summing = link_inside["$signal$6"], link_inside["summing"]
+        sending, summing = of_link["sending"], of_link["summing"]
         hears = heard("Listen") | heard("Taken") | heard("Judge") | (heard("Weigh") & ~sending)
         with m.If(hears):
             m.d.comb += [

@@ -9,8 +9,7 @@ from amaranth.lib.wiring import In
 from hw.record import layer_layout
 from hw.stream import Stream
 from hw.writer import Writer
-from tests.formal.progress import elaborated
-from tests.formal.proof import Circuit
+from tests.formal.proof import Circuit, elaborated
 from tests.hw.support import PASSES, SMALL
 from tests.mutants.mutation import Mutation
 

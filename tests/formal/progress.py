@@ -1,10 +1,9 @@
 """Whatever runs comes to an end: no layer record keeps the sequencer busy for ever."""
 
-import sys
 from dataclasses import replace
 from functools import partial
 
-from amaranth.hdl import Assert, Assume, Cat, Const, Fragment, Module, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
@@ -15,30 +14,11 @@ from hw.sequencer import Sequencer
 from hw.writer import Writer
 from sw.cycles import GAIN_STEP_CYCLES
 from sw.record import Kind, field_words, record_words
-from tests.formal.proof import Circuit, inside
+from tests.formal.proof import Circuit, elaborated, inside
 from tests.hw.support import PAIRS, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS", "elaborated"]
-
-
-def elaborated(component):
-    """The Fragment of a component, and the local variables of its ``elaborate`` by name.
-
-    Most of a walk's counters have no other name.
-    """
-    found, code = {}, type(component).elaborate.__code__
-
-    def remember(frame, event, _):
-        if event == "return" and frame.f_code is code and frame.f_locals["self"] is component:
-            found.update(frame.f_locals)
-
-    sys.setprofile(remember)
-    try:
-        fragment = Fragment.get(component, None)
-    finally:
-        sys.setprofile(None)
-    return fragment, found
+__all__ = ["PROOFS"]
 
 
 class SequencerSpec(wiring.Component):

@@ -44,14 +44,27 @@ def inside(fragment, registers=False):
 
 
 def elaborated(component):
-    """The Module of a component, to take its place as a submodule."""
-    component._MustUse__used = True
-    return component.elaborate(None)
+    """The Fragment of a component, and the local variables of its ``elaborate`` by name.
+
+    Much of what is inside has no other name.
+    """
+    found, code = {}, type(component).elaborate.__code__
+
+    def remember(frame, event, _):
+        if event == "return" and frame.f_code is code and frame.f_locals["self"] is component:
+            found.update(frame.f_locals)
+
+    sys.setprofile(remember)
+    try:
+        fragment = Fragment.get(component, None)
+    finally:
+        sys.setprofile(None)
+    return fragment, found
 
 
-def ongoing(module, name):
-    """Whether the FSM of an elaborated Module is in the state ``name``."""
-    return module._generated["fsm"].ongoing(name)
+def ongoing(variables, name):
+    """Whether a component's FSM is in the state ``name``, from the variables of ``elaborate``."""
+    return variables["m"]._generated["fsm"].ongoing(name)
 
 
 @dataclass(frozen=True)
@@ -84,8 +97,8 @@ class Circuit:
         return f"induction over {self.depth}" if self.inductive else f"{self.depth} cycles"
 
     def _files(self):
-        # Before anything is optimised: a register that never leaves its initial value is no constant
-        # if it may start with another.
+        # Before anything is optimised: a register that never leaves its initial value is no
+        # constant if it may start with another.
         forget = "setattr -unset init A:top %n" if self.anywhere else ""
         return {
             "spec.il": rtlil.convert(self.spec(), name="top", emit_src=False),

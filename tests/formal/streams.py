@@ -83,8 +83,8 @@ class LinkedOffers(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         link, port = Link(4), Port(ENGINE)
-        m.submodules.link = link_module = elaborated(link)
-        m.submodules.port = port_module = elaborated(port)
+        m.submodules.link, of_link = elaborated(link)
+        m.submodules.port, of_port = elaborated(port)
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
         connect(m, link.command, port.rx)
@@ -97,8 +97,8 @@ class LinkedOffers(wiring.Component):
 
         # What the two know of each other, without which induction starts from states that never
         # are: a port that is about to wait for a sum has just taken what came before it.
-        with m.If(ongoing(port_module, "Write") & ~port.rx.ready):
-            m.d.comb += Assert(ongoing(link_module, "Work") | ongoing(link_module, "Listen"))
+        with m.If(ongoing(of_port, "Write") & ~port.rx.ready):
+            m.d.comb += Assert(ongoing(of_link, "Work") | ongoing(of_link, "Listen"))
         return m
 
 
