@@ -15,8 +15,8 @@ ENV := $(VENV)/installed
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help env test lint train export sim emulate verilog report bitstream bake flash bench demo \
-	clean
+.PHONY: help env test lint formal train export sim emulate verilog report bitstream bake flash \
+	bench demo clean
 
 help:
 	@echo 'Binary-weight spiking neural networks, from PyTorch to FPGAs.'
@@ -45,6 +45,7 @@ help:
 	@echo '  make export              make a network image CHECKPOINT=runs/... [MODEL=my.bsnn]'
 	@echo '  make verilog             the Verilog of the accelerator alone [BOARD=...]'
 	@echo '  make test                style and tests [JOBS=$(JOBS)] [ARGS="-k uart"]'
+	@echo '  make formal              prove what no test can try [JOBS=$(JOBS)] [ARGS=--list]'
 	@echo '  make lint                style alone'
 	@echo '  make env                 only the environment, $(VENV) [PYTHON=$(PYTHON)]'
 	@echo '  make clean               remove what was built; keeps runs/ and $(VENV)'
@@ -73,6 +74,9 @@ lint: $(ENV)
 # worker has one core, so PyTorch takes one thread.
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+formal: $(ENV)
+	$(RUN) -m tests.formal --jobs $(JOBS) $(ARGS)
 
 train: $(ENV)
 	$(RUN) sw/train.py $(ARGS)

@@ -1,0 +1,144 @@
+"""What neurons compute: every spike of the circuit is that of the equations, in exact integers."""
+
+from functools import partial
+
+from amaranth.hdl import Assert, Assume, Cat, Fragment, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from hw.lif import LIF
+from sw.formats import (
+    GAIN_FRACTION,
+    MEMBRANE_EXTRA_BITS,
+    THRESHOLD_BITS,
+    leak,
+)
+from tests.formal.proof import Circuit, inside
+from tests.mutants.mutation import Mutation
+
+__all__ = ["PROOFS", "History"]
+
+
+def fits(value, bits):
+    """Whether an exact value is one of ``bits`` bits, signed."""
+    return (value >= -(1 << bits - 1)) & (value < 1 << bits - 1)
+
+
+class History:
+    """Values of some cycles ago, and whether there are that many cycles yet."""
+
+    def __init__(self, m, most):
+        self.m, self.most = m, most
+        self.cycle = Signal(range(most + 1), name="cycle")
+        with m.If(self.cycle != most):
+            m.d.sync += self.cycle.eq(self.cycle + 1)
+
+    def ago(self, value, cycles):
+        for _ in range(cycles):
+            was = Signal.like(value, name="was")
+            self.m.d.sync += was.eq(value)
+            value = was
+        return value
+
+    def follows(self, value, cause, cycles):
+        """Asserts, once, that ``value`` is what ``cause`` was so many cycles ago."""
+        self.m.d.comb += Assert((self.cycle != cycles) | (value == self.ago(cause, cycles)))
+
+
+class MembraneSpec(wiring.Component):
+    """Spikes are those of U = tau U + drive, and 0 behind a spike, in exact integers.
+
+    Step by step, from the drives of a channel and the membrane of the step before, over the cycles
+    to its spikes, whatever the registers hold at first: so for all time. What comes from the
+    multipliers later is of no effect, so their operands are 0.
+
+    A step is exact if its drive and membrane fit their widths, of which ``sw.bounds`` makes sure
+    for the network's, and those come first.
+    """
+
+    def __init__(self, lanes, width, leak_shifts, steps=None, shortcuts=False):
+        self.lif = LIF(lanes, width, leak_shifts, steps, shortcuts=shortcuts)
+        super().__init__({
+            "valid": In(1), "threshold": In(THRESHOLD_BITS), "leak_shift": In(2),
+            "step_mask": In(lanes),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lif, steps = self.lif, self.lif.steps
+        m.submodules.lif = fragment = Fragment.get(lif, None)
+        registers, history = inside(fragment), History(m, lif.latency)
+        m.d.comb += [
+            lif.valid.eq(self.valid), lif.threshold.eq(self.threshold),
+            lif.leak_shift.eq(self.leak_shift),
+            lif.step_mask.eq(self.step_mask),
+            Assume(Cat(self.leak_shift == shift for shift in lif.leak_shifts).any()),
+        ]
+        history.follows(lif.out_valid, self.valid, lif.latency)
+        wide = signed(lif.width + MEMBRANE_EXTRA_BITS + 3)
+        threshold = registers[f"threshold_{lif.drive_latency - 1}"]
+        for lane in range(lif.lanes):
+            t, membrane = lane % steps, registers[f"membrane{lane}"]
+            drive = registers[f"joined{lane}"] if lif.shortcuts else (
+                registers[f"product{lane}"] >> GAIN_FRACTION
+            )
+            drive, leaked = history.ago(drive, t), Signal(wide, name=f"exact_leaked{lane}")
+            if t:
+                before = Signal(wide, name=f"before{lane}")
+                m.d.comb += before.eq(registers[f"membrane{lane - 1}"])
+                with m.Switch(self.leak_shift):
+                    for shift in lif.leak_shifts:
+                        with m.Case(shift):
+                            m.d.comb += leaked.eq(leak(before, shift))
+            exact, rest = Signal(wide, name=f"exact{lane}"), Signal(wide, name=f"rest{lane}")
+            fires, fit = Signal(name=f"exact_fires{lane}"), Signal(name=f"fit{lane}")
+            m.d.comb += [
+                exact.eq(leaked + drive), fires.eq(exact >= history.ago(threshold, t)),
+                rest.eq(Mux(fires, 0, exact)), fit.eq(
+                    fits(drive, lif.width) & fits(exact, lif.width + MEMBRANE_EXTRA_BITS)
+                ),
+            ]
+            # Once is enough, for the registers held anything before.
+            m.d.comb += [
+                Assert((history.cycle != t + 1) | ~history.ago(fit, 1)
+                       | (membrane == history.ago(rest, 1))),
+                Assert((history.cycle != steps) | ~history.ago(fit, steps - t) | (
+                    lif.spikes[lane] == (history.ago(fires, steps - t) & self.step_mask[lane])
+                )),
+            ]
+        return m
+
+
+#: Cycles of a proof: the longest latency, and one.
+DEPTH = 8
+
+
+def _circuit(name, states, spec, *error):
+    return Circuit(name, states, spec, Mutation("hw/lif.py", *error, ()), DEPTH, anywhere=True)
+
+
+PROOFS = [
+    _circuit(
+        "lif-half", "spikes are those of the membrane's equation with tau = 1/2",
+        partial(MembraneSpec, 4, 16, (1,)),
+        "doubled.eq(Cat(1, drive)", "doubled.eq((drive << 1)", "what leaks is not floored",
+    ),
+    _circuit(
+        "lif-leaks", "spikes are those of the membrane's equation with every tau",
+        partial(MembraneSpec, 4, 18, (0, 1, 2, 3)),
+        "leaked.eq(leak(membrane, shift))", "leaked.eq(leak(membrane, shift | 1))",
+        "a leak is that of another tau",
+    ),
+    _circuit(
+        "lif-strips", "spikes of two neurons in one unit are those of each",
+        partial(MembraneSpec, 4, 16, (1,), 2),
+        "            if t:\n", "            if lane:\n",
+        "a neuron starts from its neighbour's membrane",
+    ),
+    _circuit(
+        "lif-stream-spikes", "spikes behind a stream are those of the membrane's equation",
+        partial(MembraneSpec, 4, 16, (1,), shortcuts=True),
+        "following.eq(Mux(spike, 0, potential)), fired", "following.eq(potential), fired",
+        "a membrane is not reset",
+    ),
+]

