@@ -20,6 +20,7 @@ from sw.program import compile_program
 from tests.faults import FAULTS
 from tests.hw import baked_equality, reproducible
 from tests.sim import coverage, link_faults, random_cases, random_networks
+from tests.sw import fuzz_image
 
 ROOT = Path(__file__).parents[1]
 BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
@@ -152,6 +153,17 @@ def test_faults_on_the_line_are_of_these_sources():
     page = " ".join((ROOT / "README.md").read_text().split())
     told = f"{sum(report['faults'].values()):,} faults"
     assert told in page and f"slowest took {report['longest']:.2f} s" in page
+
+
+def test_malformed_images_are_of_this_loader():
+    report = json.loads(fuzz_image.RESULTS.read_text())
+    assert report["source"] == fuzz_image.sources(), f"changed: run {report['command']}"
+    assert report["cases"] == sum(report["outcomes"].values())
+    assert report["failures"] == []
+    assert "failure" not in report["outcomes"]
+    assert set(report["mutations"]) == set(fuzz_image.MUTATIONS)
+    page = (ROOT / "docs" / "verification.md").read_text()
+    assert f"{report['cases']:,} of a million" in page
 
 
 def test_baked_bitstreams_are_of_these_sources():
