@@ -7,11 +7,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from hw.lif import LIF
+from hw.stream import clamp
 from sw.formats import (
     GAIN_FRACTION,
     MEMBRANE_EXTRA_BITS,
+    STREAM_BITS,
     THRESHOLD_BITS,
+    apply_gain,
     leak,
+    saturate,
 )
 from tests.formal.proof import Circuit, inside
 from tests.mutants.mutation import Mutation
@@ -109,6 +113,58 @@ class MembraneSpec(wiring.Component):
         return m
 
 
+class DriveSpec(wiring.Component):
+    """Drives are the currents with their bias, times the gain and rounded, plus the shortcut.
+
+    The registers of a lane, one after the other: each is what ``sw.formats`` makes of the one
+    before, in exact integers, if that fits (``sw.bounds``). The circuit multiplies by adding half a
+    unit and shifting, and the factors here are its own: z3 is not asked what a product is.
+    """
+
+    def __init__(self, width, shortcuts):
+        self.lif = LIF(1, width, (1,), shortcuts=shortcuts)
+        super().__init__({
+            "current": In(signed(width)), "bias": In(signed(width)),
+            "gain": In(GAIN_FRACTION + 1), "shortcut": In(signed(STREAM_BITS)), "streamed": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lif = self.lif
+        m.submodules.lif = fragment = Fragment.get(lif, None)
+        registers, started = inside(fragment), Signal()
+        m.d.sync += started.eq(1)
+        m.d.comb += [
+            lif.current[0].eq(self.current), lif.bias.eq(self.bias), lif.gain[0].eq(self.gain),
+        ]
+        current, product = registers["current0"], registers["product0"]
+        biased = Signal(signed(lif.width + 1), reset_less=True)
+        driven = Signal.like(product, name="driven", reset_less=True)
+        m.d.sync += [
+            biased.eq(self.current + self.bias),
+            driven.eq(apply_gain(current, registers["gain0"])),
+        ]
+        with m.If(started):
+            m.d.comb += [
+                Assert(registers["gain0"] == self.gain),
+                Assert(~fits(biased, lif.width) | (current == biased)),
+                Assert(product >> GAIN_FRACTION == driven),
+            ]
+        if lif.shortcuts:
+            m.d.comb += [lif.streamed.eq(self.streamed), lif.shortcut[0].eq(self.shortcut)]
+            drive = product >> GAIN_FRACTION
+            fit, joined = Signal(), Signal(signed(lif.width + 2), reset_less=True)
+            m.d.sync += [
+                fit.eq(fits(drive, lif.width)),
+                joined.eq(Mux(self.streamed, saturate(drive + self.shortcut, clamp), drive)),
+            ]
+            with m.If(started & fit):
+                m.d.comb += Assert(registers["joined0"] == joined)
+                with m.If(fits(joined, STREAM_BITS)):
+                    m.d.comb += Assert(lif.stream[0] == joined)
+        return m
+
+
 #: Cycles of a proof: the longest latency, and one.
 DEPTH = 8
 
@@ -140,5 +196,27 @@ PROOFS = [
         partial(MembraneSpec, 4, 16, (1,), shortcuts=True),
         "following.eq(Mux(spike, 0, potential)), fired", "following.eq(potential), fired",
         "a membrane is not reset",
+    ),
+    *(
+        Circuit(
+            name, states, partial(DriveSpec, width, shortcuts),
+            Mutation("hw/lif.py", *error, ()), depth=2, inductive=True,
+        )
+        for name, states, width, shortcuts, error in (
+            (
+                "lif-drive", "a drive is the current with its bias, times the gain, rounded", 16,
+                False, (
+                    "product.eq(current * gain + GAIN_ONE // 2)",
+                    "product.eq(current * gain + GAIN_ONE // 2 - 1)", "halves are rounded down",
+                ),
+            ),
+            (
+                "lif-stream", "with a shortcut a drive is the saturated sum", 18, True, (
+                    "total = Signal(signed(self.width + 1), name=",
+                    "total = Signal(signed(self.width), name=",
+                    "the carry of a shortcut is dropped before it saturates",
+                ),
+            ),
+        )
     ),
 ]
