@@ -20,8 +20,8 @@ ENGINE = Engine(
     leak_shifts=(1,),
 )
 NETWORK = Network("gates", Shape(1, 6, 6), [Stem(16), Conv(16, pool=2), Conv(18), Readout(10)])
-#: By board; that of the ECP5 has a stream. It is deep, as those of all ECP5 boards: where it is not,
-#: abc9 of Yosys 0.70 loses carry cells of the popcounts, in some runs and not in others.
+#: By board; that of the ECP5 has a stream. It is deep, as those of all ECP5 boards: of others, abc9
+#: of Yosys 0.70 loses carry cells of the popcounts, in some runs and not in others.
 ENGINES = {"icebreaker": ENGINE, "ulx3s-25f": replace(ENGINE, stream_depth=512, deep=True)}
 NETWORKS = {
     "icebreaker": NETWORK,
