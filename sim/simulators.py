@@ -168,10 +168,8 @@ def build(
         control = folder / "ports.vlt"
         control.write_text(_CONTROL)
         sources = [VerilatorControlFile(control), source]
-        arguments["build_args"] = _NETLIST_ARGS if gates_of else [
-            "-O3", *(f"-Wno-{name}" for name in _SILENCED)
-        ]
-        arguments["build_args"] += _RANDOM if unknown or gates_of else []
+        options = _NETLIST_ARGS if gates_of else ["-O3", *(f"-Wno-{name}" for name in _SILENCED)]
+        arguments["build_args"] = [*options, *(_RANDOM if unknown or gates_of else [])]
     runner.build(sources=sources, always=False, log_file=folder / "build.log", **arguments)
     return runner, folder
 
