@@ -25,7 +25,7 @@ help:
 	@echo '  make sim                 run the accelerator in simulation against the golden model'
 	@echo '       [MODEL=$(MODEL)] [N=$(N) images] [SIM=verilator|icarus]'
 	@echo '       [BOARD=..., or the report.json of a build, for its engine]'
-	@echo '       [ARGS=--netlist: the gates that synthesis makes for the icebreaker]'
+	@echo '       [ARGS=--netlist: the gates that synthesis makes, for iCE40 and ECP5]'
 	@echo '  make emulate             the accelerator without a board, for python -m sw.host'
 	@echo '                           [BOARD=...]'
 	@echo '  make report              what a network takes on a board, without synthesis'
