@@ -146,7 +146,7 @@ def run(arguments):
         raise EngineError("--netlist needs a board, not the report of a build")
     plan = make_plan(model, IntegerNetwork(model), images.numpy(), engine)
     gates_of = BOARDS[arguments.engine] if arguments.netlist else None
-    result = simulate(plan, arguments.sim, gates_of, arguments.power_up)
+    result = simulate(plan, arguments.sim, gates_of, power_up=arguments.power_up)
     accuracy = accuracy_of(result.pop("logits"), labels)
     return {
         "command": f"python -m sim.run --model {arguments.model} --images {arguments.images}"

@@ -148,6 +148,9 @@ def parts():
 class Cells(wiring.Component):
     """All ``parts`` side by side."""
 
+    # Some are refused before they are used.
+    _MustUse__silence = True
+
     def __init__(self, parts):
         self.parts = parts
         super().__init__({
