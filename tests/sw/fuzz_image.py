@@ -704,6 +704,7 @@ def main(argv=None):
         print(f"{', '.join(kinds)}: {wrong or outcome}")
         return 1 if wrong else 0
     written, before = 0.0, _report_before(args.cases, args.seed)
+    report = before
     for report in run(args.cases, args.seed, args.jobs, before, quiet=False):
         if report["cases"] == args.cases or time.monotonic() - written > 30:
             replace_file(RESULTS, json.dumps(report, indent=2) + "\n")
