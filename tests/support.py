@@ -1,6 +1,10 @@
 """What several tests share: networks with realistic activity that need no training."""
 
+import json
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
@@ -18,6 +22,18 @@ BOARD_ENGINES = {
 
 #: Share of spikes that every layer of a random network sends on, after pooling.
 FIRING_RATES = (0.1, 0.3)
+
+
+def loaded_modules(*names):
+    """name -> file of the modules of sw that importing ``names`` loads."""
+    program = (
+        f"import json, sys, {', '.join(names)};"
+        "print(json.dumps({n: m.__file__ for n, m in sys.modules.items() if n.startswith('sw.')}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return {name: Path(file) for name, file in json.loads(done.stdout).items()}
 
 
 def record_fields(engine, row):

@@ -1,15 +1,13 @@
 """Malformed images at random: three thousand, and loaders that leave out a check."""
 
-import json
 import multiprocessing
-import subprocess
-import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
 from sw import image
+from tests.support import loaded_modules
 from tests.sw import fuzz_image
 
 
@@ -83,11 +81,4 @@ def test_a_run_goes_on_where_it_was_stopped():
 
 
 def test_the_digest_covers_all_that_loads_an_image():
-    program = (
-        "import json, sys, sw.image;"
-        "print(json.dumps([name for name in sys.modules if name.startswith('sw.')]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert set(json.loads(done.stdout)) == {module.__name__ for module in fuzz_image.LOADING}
+    assert set(loaded_modules("sw.image")) == {module.__name__ for module in fuzz_image.LOADING}

@@ -2,11 +2,7 @@
 
 import ast
 import io
-import json
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +10,7 @@ import torch
 
 from sw import checkpoint, image
 from sw.layers import Conv, Network, Readout, Shape, Stem
-from tests.support import random_image, random_model
+from tests.support import loaded_modules, random_image, random_model
 
 NETWORK = Network("tiny", Shape(1, 6, 5), [Stem(3), Conv(5, pool=2), Readout(3)], T=3)
 
@@ -82,14 +78,7 @@ def unpicklers(source):
 
 def test_no_module_that_loads_can_unpickle():
     """Of every module of sw that the loaders import."""
-    program = (
-        "import json, sys, sw.image, sw.checkpoint;"
-        "print(json.dumps([m.__file__ for n, m in sys.modules.items() if n.startswith('sw.')]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    files = [Path(name) for name in json.loads(done.stdout)]
+    files = loaded_modules("sw.image", "sw.checkpoint").values()
     assert {"image.py", "checkpoint.py", "layers.py"} <= {file.name for file in files}
     assert {file.name: found for file in files if (found := unpicklers(file.read_text()))} == {}
     for source in ("import pickle", "from pickle import loads", "import torch\ntorch.load(f)",
