@@ -5,14 +5,11 @@ Each is proven, and must not be with an error in what it speaks of.
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -29,10 +26,10 @@ from tests.formal import (
     widths,
 )
 from tests.formal.proof import ProofError
+from tests.mutants.runner import ROOT, copied
 
 __all__ = ["PROOFS", "RESULTS", "killed", "main"]
 
-ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "formal.json"
 
 PROOFS = {
@@ -47,14 +44,7 @@ STANDS, FALLS, NO_ANSWER = 0, 10, 3
 
 def killed(proof, limit=None):
     """Whether ``proof`` fails with its mutant. Raises ProofError."""
-    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-        folder = Path(name)
-        for part in ("hw", "sw", "tests"):
-            shutil.copytree(
-                ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        path = folder / proof.mutant.path
-        path.write_text(proof.mutant.applied(path.read_text()))
+    with copied(proof.mutant) as folder:
         done = subprocess.run(
             [sys.executable, "-m", "tests.formal", "--only-proof", proof.name,
              *(["--limit", str(limit)] if limit else [])],

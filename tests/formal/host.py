@@ -58,7 +58,7 @@ PROOFS = [
         Mutation(
             "hw/port.py", "with m.If(~self.busy):\n                    m.next = \"Status\"",
             "with m.If(1):\n                    m.next = \"Status\"",
-            "the port does not wait for the end of a run", (),
+            "the port does not wait for the end of a run",
         ),
         depth=2, inductive=True,
     ),

@@ -213,7 +213,7 @@ PROOFS = [
         "stream-order", "the stream overwrites no word that it has not read, and none as it reads",
         StreamSpec, Mutation(
             "hw/stream.py", "Mux(layer.average, words << 1, words)", "words",
-            "averages move on by one pixel, not two", (),
+            "averages move on by one pixel, not two",
         ),
         depth=2, inductive=True,
     ),
@@ -221,7 +221,7 @@ PROOFS = [
         "writer-order", "a layer's words are written one after the other, and never word 0",
         lambda: WriterSpec(SMALL), Mutation(
             "hw/writer.py", "address.eq(layer.out_base), group.eq(0),", "group.eq(0),",
-            "a layer's words follow those of the layer before", (),
+            "a layer's words follow those of the layer before",
         ),
         depth=2, inductive=True,
     ),
@@ -229,7 +229,7 @@ PROOFS = [
         "writer-order-passes", "with passes a layer's words are written so in a plane for each",
         lambda: WriterSpec(PASSES), Mutation(
             "hw/writer.py", "plane.eq(Mux(leaving.last, 0, plane + layer.out_plane))",
-            "plane.eq(plane + layer.out_plane)", "the first plane follows the last", (),
+            "plane.eq(plane + layer.out_plane)", "the first plane follows the last",
         ),
         depth=2, inductive=True,
     ),

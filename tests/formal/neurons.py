@@ -170,7 +170,7 @@ DEPTH = 8
 
 
 def _circuit(name, states, spec, *error):
-    return Circuit(name, states, spec, Mutation("hw/lif.py", *error, ()), DEPTH, anywhere=True)
+    return Circuit(name, states, spec, Mutation("hw/lif.py", *error), DEPTH, anywhere=True)
 
 
 PROOFS = [
@@ -200,7 +200,7 @@ PROOFS = [
     *(
         Circuit(
             name, states, partial(DriveSpec, width, shortcuts),
-            Mutation("hw/lif.py", *error, ()), depth=2, inductive=True,
+            Mutation("hw/lif.py", *error), depth=2, inductive=True,
         )
         for name, states, width, shortcuts, error in (
             (

@@ -13,7 +13,7 @@ from amaranth.hdl import Assert, Assume, Cat, Fragment, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.boot import LENGTH_BYTES, MAGIC, Boot
+from hw.boot import Boot
 from hw.link import Link
 from hw.port import Port
 from hw.uart import Receiver
@@ -21,22 +21,19 @@ from sw.engine import Engine
 from tests.formal.proof import Circuit, elaborated, inside, ongoing
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS"]
+__all__ = ["ENGINE", "PROOFS", "Linked"]
 
 ENGINE = Engine(
     pe=4, simd=8, lanes=4, weight_depth=64, spike_depth=64, channel_depth=64, mean_depth=256
 )
 
-#: Bytes that Boot sends to the flash.
-COMMAND = 5
 
-
-def keeps_offer(m, offer, rule):
-    """``rule``, Assert or Assume: what was offered and not taken is offered again."""
+def assert_kept(m, offer):
+    """Asserts that what was offered and not taken is offered again."""
     waited, was = Signal(), Signal.like(offer.payload)
     m.d.sync += [waited.eq(offer.valid & ~offer.ready), was.eq(offer.payload)]
     with m.If(waited):
-        m.d.comb += rule(offer.valid & (offer.payload == was))
+        m.d.comb += Assert(offer.valid & (offer.payload == was))
 
 
 class ReceiverOffers(wiring.Component):
@@ -50,7 +47,7 @@ class ReceiverOffers(wiring.Component):
         m.submodules.receiver = receiver = Receiver(divisor=4)
         m.d.comb += receiver.line.eq(self.line)
         connect(m, receiver.o, flipped(self.o))
-        keeps_offer(m, self.o, Assert)
+        assert_kept(m, self.o)
         return m
 
 
@@ -63,26 +60,31 @@ class BootOffers(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         boot = Boot()
-        m.submodules.boot = boot_inside = Fragment.get(boot, platform)
+        m.submodules.boot, of_boot = elaborated(boot)
         m.d.comb += boot.flash.cipo.eq(self.answer)
         connect(m, boot.octets, flipped(self.octets))
-        keeps_offer(m, self.octets, Assert)
+        assert_kept(m, self.octets)
         # Induction is not to start from a step that there is not.
-        m.d.comb += Assert(inside(boot_inside)["step"] <= COMMAND + len(MAGIC) + LENGTH_BYTES)
+        m.d.comb += Assert(of_boot["step"] <= of_boot["data"])
         return m
 
 
-class LinkedOffers(wiring.Component):
-    """Of a link and a port that talk to each other, whatever the line brings and the cores do."""
+class Linked(wiring.Component):
+    """A link and a port that talk to each other, whatever the line brings and the cores do."""
 
     rx: In(stream.Signature(8))
     tx: Out(stream.Signature(8))
     busy: In(1)
     word: In(16)
 
-    def elaborate(self, platform):
+    def __init__(self):
+        self.link, self.port = Link(4), Port(ENGINE)
+        super().__init__()
+
+    def linked(self):
+        """A Module with the two, and whether the link and the port are in a state of a name."""
         m = Module()
-        link, port = Link(4), Port(ENGINE)
+        link, port = self.link, self.port
         m.submodules.link, of_link = elaborated(link)
         m.submodules.port, of_port = elaborated(port)
         connect(m, flipped(self.rx), link.rx)
@@ -91,14 +93,22 @@ class LinkedOffers(wiring.Component):
         connect(m, port.tx, link.reply)
         connect(m, link.check, port.check)
         m.d.comb += [port.busy.eq(self.busy), port.read.data.eq(self.word)]
-        hold_word(m, port.read, self.word)
-        for offer in (link.command, port.tx, link.tx):
-            keeps_offer(m, offer, Assert)
-
+        heard, worked = partial(ongoing, of_link), partial(ongoing, of_port)
         # What the two know of each other, without which induction starts from states that never
         # are: a port that is about to wait for a sum has just taken what came before it.
-        with m.If(ongoing(of_port, "Write") & ~port.rx.ready):
-            m.d.comb += Assert(ongoing(of_link, "Work") | ongoing(of_link, "Listen"))
+        with m.If(worked("Write") & ~port.rx.ready):
+            m.d.comb += Assert(heard("Work") | heard("Listen"))
+        return m, heard, worked, of_link
+
+
+class LinkedOffers(Linked):
+    """Of both."""
+
+    def elaborate(self, platform):
+        m, *_ = self.linked()
+        hold_word(m, self.port.read, self.word)
+        for offer in (self.link.command, self.port.tx, self.link.tx):
+            assert_kept(m, offer)
         return m
 
 
@@ -163,7 +173,7 @@ PROOFS = [
         "uart-receiver-offers", "a byte received is offered until it is taken", ReceiverOffers,
         Mutation(
             "hw/uart.py", "with m.If(level & (~self.o.valid | self.o.ready)):",
-            "with m.If(level):", "a byte not taken yet is overwritten", (),
+            "with m.If(level):", "a byte not taken yet is overwritten",
         ),
         depth=2, inductive=True,
     ),
@@ -172,7 +182,7 @@ PROOFS = [
         Mutation(
             "hw/boot.py", "m.next = \"Taken\"\n                    with m.If(octets.ready)",
             "m.next = \"Shift\"\n                    with m.If(octets.ready)",
-            "a byte is offered for a single cycle", (),
+            "a byte is offered for a single cycle",
         ),
         depth=2, inductive=True,
     ),
@@ -181,7 +191,7 @@ PROOFS = [
         LinkedOffers,
         Mutation(
             "hw/port.py", "with m.If(tx.ready):\n                m.next = following",
-            "m.next = following", "a reply does not wait", (),
+            "m.next = following", "a reply does not wait",
         ),
         depth=2, inductive=True,
     ),
@@ -196,7 +206,7 @@ PROOFS = [
                 Mutation(
                     "hw/uart.py", "with m.If(~level):\n                    m.next = \"Start\"",
                     "with m.If(~level & self.o.ready):\n                    m.next = \"Start\"",
-                    "nothing is received until there is a reader", (),
+                    "nothing is received until there is a reader",
                 ),
             ),
             (
@@ -204,7 +214,7 @@ PROOFS = [
                 Mutation(
                     "hw/boot.py", "m.d.comb += octets.valid.eq(1)",
                     "m.d.comb += octets.valid.eq(octets.ready)",
-                    "a byte is offered where it is asked for", (),
+                    "a byte is offered where it is asked for",
                 ),
             ),
             (
@@ -212,7 +222,6 @@ PROOFS = [
                 Mutation(
                     "hw/link.py", "m.d.comb += tx.valid.eq(1)",
                     "m.d.comb += tx.valid.eq(tx.ready)", "a byte is offered where it is asked for",
-                    (),
                 ),
             ),
             (
@@ -220,7 +229,7 @@ PROOFS = [
                 Mutation(
                     "hw/port.py", "m.d.comb += [tx.payload.eq(payload), tx.valid.eq(1)]",
                     "m.d.comb += [tx.payload.eq(payload), tx.valid.eq(tx.ready)]",
-                    "a byte is offered where it is asked for", (),
+                    "a byte is offered where it is asked for",
                 ),
             ),
         )

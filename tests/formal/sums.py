@@ -167,7 +167,7 @@ SMALL = SimpleNamespace(
 def _popcount(name, mutation, *arguments):
     return Circuit(
         name, "a count less the number of -1 weights is the sum of weights over spikes",
-        partial(PopcountSpec, *arguments), Mutation("hw/popcount.py", *mutation, ()), 4,
+        partial(PopcountSpec, *arguments), Mutation("hw/popcount.py", *mutation), 4,
         anywhere=True,
     )
 
@@ -181,13 +181,13 @@ PROOFS = [
         "array", "what leaves the array is a tile's sum of weights over spikes, and a constant",
         partial(ArraySpec, SMALL),
         Mutation("hw/array.py", "following = Mux(first, count, total + count)",
-                 "following = Mux(first, 0, total + count)", "a tile's first word is lost", ()),
+                 "following = Mux(first, 0, total + count)", "a tile's first word is lost"),
         depth=2, inductive=True,
     ),
     Claim(
         "readout-planes", "a weight of the readout is the sum of its planes times powers of two",
         planes,
         Mutation("sw/formats.py", "return 2 * weight + 1", "return 2 * weight",
-                 "weights are even", ()),
+                 "weights are even"),
     ),
 ]

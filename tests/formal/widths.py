@@ -165,18 +165,18 @@ PROOFS = [
         "rules-rise", "the ends of a range of sums bound every current, stream and average of it",
         monotone,
         Mutation("sw/formats.py", "return membrane - (membrane >> shift)",
-                 "return membrane - (membrane >> shift) * 2", "more leaks away than there is", ()),
+                 "return membrane - (membrane >> shift) * 2", "more leaks away than there is"),
     ),
     Claim(
         "drives-in-range", "a current under a gain is within the range of the export's bounds",
         driven,
         Mutation("sw/bounds.py", "np.minimum(*(least for least, _ in ends))", "ends[1][0]",
-                 "the least current is thought least under the largest gain", ()),
+                 "the least current is thought least under the largest gain"),
     ),
     Claim(
         "membranes-in-range", "a membrane is within the range of the export's bounds",
         membranes,
         Mutation("sw/bounds.py", "np.maximum(threshold - 1, 0)", "0",
-                 "a neuron that may fire is thought to rest at 0", ()),
+                 "a neuron that may fire is thought to rest at 0"),
     ),
 ]

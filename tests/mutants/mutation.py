@@ -11,6 +11,7 @@ class Mutation:
     """``old``, which occurs once in the file ``path``, becomes ``new``.
 
     breaks: what is wrong then. tests: files or tests of pytest, the fastest first; one is to fail.
+    Those of a proof's have none: the proof is to fail.
     equivalent: why nothing can see the change, and all of them must pass; None if it can.
     """
 
@@ -18,7 +19,7 @@ class Mutation:
     old: str
     new: str
     breaks: str
-    tests: tuple
+    tests: tuple = ()
     equivalent: str | None = None
 
     @property

@@ -17,7 +17,7 @@ from threading import Event
 
 from tqdm import tqdm
 
-__all__ = ["MutationError", "control", "digest_of", "run", "tools"]
+__all__ = ["MutationError", "control", "copied", "digest_of", "run", "tools"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,8 +48,11 @@ def tools():
 
 
 @contextmanager
-def _copy():
-    """A folder with a copy of the sources. Nothing compiled: an old .pyc would hide a mutation."""
+def copied(mutation=None):
+    """A folder with a copy of the sources, and a Mutation in it.
+
+    Nothing compiled: an old .pyc would hide a mutation.
+    """
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         folder = Path(name)
         for part in _COPIED:
@@ -60,6 +63,9 @@ def _copy():
             shutil.copy(ROOT / part, folder)
         for part in _LINKED:
             (folder / part).symlink_to(ROOT / part)
+        if mutation is not None:
+            path = folder / mutation.path
+            path.write_text(mutation.applied(path.read_text()))
         yield folder
 
 
@@ -98,7 +104,7 @@ def _every(function, items, jobs, what):
 def control(tests, jobs=1):
     """Seconds of files or tests without a mutation. Raises MutationError unless all pass."""
     def seconds(test, stop):
-        with _copy() as folder:
+        with copied() as folder:
             status, output, taken = _pytest(folder, [test], stop)
         if status != PASSED:
             raise MutationError(f"{test} does not pass without a mutation:\n{output[-2000:]}")
@@ -118,9 +124,7 @@ def run(mutations, seconds, jobs=1):
 
 
 def _try(mutation, seconds, stop):
-    with _copy() as folder:
-        path = folder / mutation.path
-        path.write_text(mutation.applied(path.read_text()))
+    with copied(mutation) as folder:
         limit = SECONDS + PATIENCE * sum(seconds[test] for test in mutation.tests)
         status, output, taken = _pytest(folder, mutation.tests, stop, limit)
     if status not in (PASSED, FAILED, None):
