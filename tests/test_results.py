@@ -20,7 +20,9 @@ from sw.program import compile_program
 from tests.faults import FAULTS
 from tests.hw import baked_equality, reproducible
 from tests.sim import coverage, link_faults, random_cases, random_networks
-from tests.sw import fuzz_image
+from tests.sw.fuzz_image.__main__ import RESULTS as FUZZED
+from tests.sw.fuzz_image.mutations import MUTATIONS as MALFORMATIONS
+from tests.sw.fuzz_image.run import sources as fuzz_sources
 
 ROOT = Path(__file__).parents[1]
 BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
@@ -156,12 +158,12 @@ def test_faults_on_the_line_are_of_these_sources():
 
 
 def test_malformed_images_are_of_this_loader():
-    report = json.loads(fuzz_image.RESULTS.read_text())
-    assert report["source"] == fuzz_image.sources(), f"changed: run {report['command']}"
+    report = json.loads(FUZZED.read_text())
+    assert report["source"] == fuzz_sources(), f"changed: run {report['command']}"
     assert report["cases"] == sum(report["outcomes"].values())
     assert report["failures"] == []
     assert "failure" not in report["outcomes"]
-    assert set(report["mutations"]) == set(fuzz_image.MUTATIONS)
+    assert set(report["mutations"]) == set(MALFORMATIONS)
     page = (ROOT / "docs" / "verification.md").read_text()
     assert f"{report['cases']:,} of a million" in page
 

@@ -8,7 +8,9 @@ import pytest
 
 from sw import image
 from tests.support import loaded_modules
-from tests.sw import fuzz_image
+from tests.sw.fuzz_image import __main__ as command
+from tests.sw.fuzz_image import judge, run
+from tests.sw.fuzz_image.mutations import MUTATIONS
 
 
 def last_of(reports):
@@ -17,10 +19,10 @@ def last_of(reports):
 
 
 def test_three_thousand_malformed_images():
-    report = last_of(fuzz_image.run(3000, seed=2, jobs=0))
+    report = last_of(run.run(3000, seed=2, jobs=0))
     assert report["failures"] == []
     assert sum(report["outcomes"].values()) == report["cases"] == 3000
-    assert set(report["mutations"]) == set(fuzz_image.MUTATIONS)
+    assert set(report["mutations"]) == set(MUTATIONS)
     outcomes = report["outcomes"]
     assert len(outcomes) > 50 and outcomes["loaded, and runs"] > 200
     assert outcomes["loaded, and refused by the bounds"] > 10
@@ -50,9 +52,9 @@ def several_lines(path):
 ], ids=["tables", "twice", "one line", "header", "hang", "warning", "lines"])
 def test_a_loader_that_leaves_out_a_check_is_caught(monkeypatch, name, broken, wrong):
     monkeypatch.setattr(image, name, broken)
-    monkeypatch.setattr(fuzz_image, "PATIENCE_S", 0.05 if broken is slow else 5)
+    monkeypatch.setattr(judge, "PATIENCE_S", 0.05 if broken is slow else 5)
     cases = 5 if name == "load" else 2500
-    for report in fuzz_image.run(cases, seed=2, jobs=0):
+    for report in run.run(cases, seed=2, jobs=0):
         if any(wrong in failure["what"] for failure in report["failures"]):
             return
     pytest.fail(f"not caught: {report['failures']}")
@@ -60,16 +62,16 @@ def test_a_loader_that_leaves_out_a_check_is_caught(monkeypatch, name, broken, w
 
 def test_memory_is_limited():
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, fuzz_image._limit_memory) as pool:
-        assert len(pool.submit(bytes, fuzz_image.MEMORY // 4).result()) == fuzz_image.MEMORY // 4
+    with ProcessPoolExecutor(1, context, run._limit_memory) as pool:
+        assert len(pool.submit(bytes, run.MEMORY // 4).result()) == run.MEMORY // 4
         with pytest.raises(MemoryError):
-            pool.submit(bytes, 2 * fuzz_image.MEMORY).result()
+            pool.submit(bytes, 2 * run.MEMORY).result()
 
 
 def test_a_run_goes_on_where_it_was_stopped():
-    whole = last_of(fuzz_image.run(1000, seed=4, jobs=0))
-    half = last_of(fuzz_image.run(500, seed=4, jobs=0))
-    again = last_of(fuzz_image.run(1000, seed=4, jobs=0, before=half))
+    whole = last_of(run.run(1000, seed=4, jobs=0))
+    half = last_of(run.run(500, seed=4, jobs=0))
+    again = last_of(run.run(1000, seed=4, jobs=0, before=half))
 
     def found(report):
         # Of several faults of one header, safetensors tells any.
@@ -80,5 +82,18 @@ def test_a_run_goes_on_where_it_was_stopped():
     assert found(again) == found(whole) != found(half)
 
 
+def test_a_finished_run_says_again_what_it_found(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "fuzz.json")
+    arguments = ["--cases", "500", "--jobs", "0"]
+    assert command.main(arguments) == 0
+    said, kept = capfd.readouterr().out, (tmp_path / "fuzz.json").read_text()
+    assert said.startswith("500 files: 0 failures; ")
+    assert command.main(arguments) == 0
+    assert capfd.readouterr().out == said and (tmp_path / "fuzz.json").read_text() == kept
+    # Of another seed there is nothing yet.
+    assert command.main([*arguments, "--seed", "2"]) == 0
+    assert (tmp_path / "fuzz.json").read_text() != kept
+
+
 def test_the_digest_covers_all_that_loads_an_image():
-    assert set(loaded_modules("sw.image")) == {module.__name__ for module in fuzz_image.LOADING}
+    assert set(loaded_modules("sw.image")) == {module.__name__ for module in run.LOADING}
