@@ -13,14 +13,7 @@ import tempfile
 from pathlib import Path
 
 from hw.command import command_line
-from hw.report import (
-    check_carry_cells,
-    check_resources,
-    check_timing,
-    network_report,
-    resource_report,
-    tool_report,
-)
+from hw.report import check_resources, check_timing, network_report, resource_report, tool_report
 from hw.tools import BuildError, run_plan, step, write_plan
 from hw.top import Top
 from sw.program import compile_program
@@ -58,8 +51,6 @@ def place_and_route(board, clock_generator, plan, folder, quiet):
         if log.is_file():
             check_resources(log.read_text())
         raise
-    if board.family == "ecp5":
-        check_carry_cells(plan.files["top.il"], Path(folder, "top.json").read_text())
     report = json.loads(Path(folder, "top.report.json").read_text())
     fmax = check_timing(report, clock_generator.frequency_hz)
     return {

@@ -9,8 +9,8 @@ from sw.cycles import cycles_per_frame, layer_cycles
 from sw.framing import bytes_both_ways
 
 __all__ = [
-    "TimingError", "check_carry_cells", "check_resources", "check_timing", "network_report",
-    "packed_report", "resource_report", "tool_report",
+    "TimingError", "check_resources", "check_timing", "network_report", "packed_report",
+    "resource_report", "tool_report",
 ]
 
 #: Packing of an iCE40: a logic cell holds a LUT4, a carry and a flip-flop, used or not.
@@ -41,22 +41,6 @@ def check_resources(log):
     ]
     if excess:
         raise BuildError(f"the design does not fit the device: it needs {', '.join(excess)}")
-
-
-def check_carry_cells(design, netlist):
-    """Raises BuildError if synthesis has lost carry cells that the design instantiates.
-
-    design, netlist: what Yosys reads and writes, RTLIL and JSON. abc9 of Yosys 0.70 loses some of
-    ``hw.carry``'s, of some designs and in some runs, and the sums behind them are then too low.
-    """
-    given = len(re.findall(r"^ +cell \\CCU2C ", design, re.M))
-    cell = r'^ +"[^"]*\bU\$\d+": \{\n +"hide_name": \d+,\n +"type": "CCU2C",'
-    left = len(re.findall(cell, netlist, re.M))
-    if left != given:
-        raise BuildError(
-            f"synthesis has left {left} of {given} carry cells, which Yosys does in some runs:"
-            " run it again"
-        )
 
 
 def check_timing(report, clock_hz):

@@ -12,7 +12,7 @@ from hw.boards import BOARDS, find_board
 from hw.build import prepare
 from hw.clock import ClockError
 from hw.report import tool_report
-from hw.tools import BuildError, commands, run_tool, step, write_plan
+from hw.tools import BuildError, commands, run_tool, step, synthesise, write_plan
 from hw.uart import BaudError
 from sw.cluster import ClusterError, add_options, check_cluster, stop_if_unwanted, sweep
 from sw.files import replace_file
@@ -25,9 +25,8 @@ RESULTS = Path("results/seeds")
 def _synthesise(board, plan, folder, quiet):
     """The netlist of ``plan``, made in ``folder``: no seed changes it."""
     write_plan(plan, folder)
-    (tool, *arguments), *_ = commands(plan)
     with step(f"{board.name}: synthesis", quiet) as tick:
-        run_tool(tool, arguments, folder, tick)
+        synthesise(plan, folder, tick)
     return (folder / "top.json").read_text()
 
 

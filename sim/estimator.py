@@ -21,7 +21,7 @@ from hw.build import prepare
 from hw.estimate import COUNTS, PARTS, RESULTS, apply, features, hard_blocks
 from hw.fit import sized, with_room
 from hw.report import packed_report, tool_report
-from hw.tools import BuildError, commands, run_tool, write_plan
+from hw.tools import BuildError, commands, run_tool, synthesise, write_plan
 from sim.engines import KINDS, draw
 from sim.native import run
 from sim.simulators import SimulationError
@@ -64,10 +64,10 @@ def _packing(arguments):
 def _synthesised(kind, number):
     """What an engine takes, and the digest of its plan."""
     plan = plan_of(kind, number)
-    (yosys, *script), (nextpnr, *arguments), *_ = commands(plan)
+    _, (nextpnr, *arguments), *_ = commands(plan)
     with tempfile.TemporaryDirectory(prefix="agamemnon-synthesis.") as folder:
         write_plan(plan, folder)
-        run_tool(yosys, script, folder, stop_if_unwanted)
+        synthesise(plan, folder, stop_if_unwanted)
         run_tool(nextpnr, _packing(arguments), folder, stop_if_unwanted)
         found = packed_report(BOARDS[KINDS[kind].board], Path(folder, "top.tim").read_text())
     return {

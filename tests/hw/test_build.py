@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from amaranth.back import rtlil
@@ -24,8 +25,8 @@ from hw.bench import NETWORKS
 from hw.boards import BOARDS
 from hw.clock import ClockError
 from hw.popcount import Popcount
-from hw.report import check_carry_cells, check_resources, check_timing, resource_report
-from hw.tools import BuildError
+from hw.report import check_resources, check_timing, resource_report
+from hw.tools import BuildError, check_carry_cells, synthesise
 from hw.uart import BaudError
 from sw import image as network_image
 from sw.engine import ENGINES, EngineError
@@ -374,5 +375,13 @@ def test_carry_cells_that_synthesis_loses_are_missed(tmp_path):
     one = re.search(r'"popcount1\.U\$\d+": \{', netlist)[0]
     with pytest.raises(BuildError, match=r"left (\d+) of \d+ carry cells"):
         check_carry_cells(design, netlist.replace(one, '"another": {'))
+    # Every synthesis of a plan is looked at.
+    command = ["yosys", "-p", script]
+    plan = SimpleNamespace(script="build_top", files={
+        "top.il": design, "build_top.json": json.dumps({"commands": [command]}),
+    })
+    synthesise(plan, tmp_path)
+    command[2] = script.replace("autoname;", "autoname; delete t:CCU2C;")
+    plan.files["build_top.json"] = json.dumps({"commands": [command]})
     with pytest.raises(BuildError, match="left 0 of"):
-        check_carry_cells(design, "{}")
+        synthesise(plan, tmp_path)

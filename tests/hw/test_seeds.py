@@ -30,14 +30,15 @@ def results(monkeypatch, tmp_path):
 @pytest.fixture
 def runs(monkeypatch):
     """The tools that were run, and with which seed."""
-    runs = []
+    runs, run = [], tools.run_tool
 
     def run_tool(tool, arguments, *rest):
         seed = arguments[arguments.index("--seed") + 1] if "--seed" in arguments else None
         runs.append((tool, seed))
-        tools.run_tool(tool, arguments, *rest)
+        run(tool, arguments, *rest)
 
-    monkeypatch.setattr(seeds, "run_tool", run_tool)
+    for module in (seeds, tools):
+        monkeypatch.setattr(module, "run_tool", run_tool)
     return runs
 
 
