@@ -57,8 +57,8 @@ def load_checkpoint(path):
             tensors = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such checkpoint") from error
-    except (OSError, SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint ({error})") from error
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint ({_one_line(error)})") from error
     if not isinstance(info, dict) or info.pop("format", None) != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this project")
     states, optimizer = {"model": {}, "trained": {}}, {}
@@ -72,10 +72,15 @@ def load_checkpoint(path):
                 index, _, field = rest.partition(".")
                 optimizer.setdefault(int(index), {})[field] = tensor
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint ({error})") from error
+        raise CheckpointError(f"{path}: damaged checkpoint ({_one_line(error)})") from error
     return network, states["model"], {
         **info, "optimizer": optimizer, "trained": states["trained"]
     }
+
+
+def _one_line(error):
+    """The message of an error, which may quote a stranger's file."""
+    return "".join(one if one.isprintable() else "?" for one in str(error))
 
 
 def load_model(path):
