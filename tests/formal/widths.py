@@ -3,15 +3,14 @@
 The statements are about the functions themselves, called with integers of z3.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import z3
 
 from sw import bounds, formats
 from sw.layers import LEAKS
+from tests.formal.integers import ARRAYS, Integer, between, clamp, integers, where
 from tests.formal.proof import Claim
 from tests.mutants.mutation import Mutation
 
@@ -21,78 +20,14 @@ __all__ = ["PROOFS"]
 STEPS = 16
 
 
-@dataclass(frozen=True)
-class Integer:
-    """Any integer, of Python's rules: ``>>`` floors."""
-
-    term: z3.ArithRef
-
-    def __add__(self, other):
-        return Integer(self.term + _term(other))
-
-    def __sub__(self, other):
-        return Integer(self.term - _term(other))
-
-    def __mul__(self, other):
-        return Integer(self.term * _term(other))
-
-    def __lshift__(self, places):
-        return Integer(self.term * (1 << places))
-
-    def __rshift__(self, places):
-        # Division of z3 floors for a positive divisor.
-        return Integer(self.term / (1 << places))
-
-    def __le__(self, other):
-        return self.term <= _term(other)
-
-    def __ge__(self, other):
-        return self.term >= _term(other)
-
-
-def _term(value):
-    return value.term if isinstance(value, Integer) else z3.IntVal(value)
-
-
-def _integers(names):
-    return [Integer(z3.Int(name)) for name in names.split()]
-
-
-def _where(condition, chosen, other):
-    return Integer(z3.If(condition, _term(chosen), _term(other)))
-
-
-def _minimum(one, other):
-    return _where(one <= other, one, other)
-
-
-def _maximum(one, other):
-    return _where(one >= other, one, other)
-
-
-def _clamp(value, low, high):
-    return _minimum(_maximum(value, Integer(z3.IntVal(low))), Integer(z3.IntVal(high)))
-
-
-#: What the bounds take of NumPy, for one channel.
-ARRAYS = SimpleNamespace(
-    minimum=_minimum, maximum=_maximum, where=_where,
-    zeros_like=lambda value: Integer(z3.IntVal(0)),
-)
-
-
-def _between(value, low, high):
-    return z3.And(value >= low, value <= high)
-
-
 def monotone():
     """Of a rising number, every rule gives a rising one: the ends of a range bound all of it."""
-    low, high, bias, by = _integers("low high bias by")
+    low, high, bias, by = integers("low high bias by")
     rules = {
         "spike_current": partial(formats.spike_current, bias=bias),
         "stem_current": partial(formats.stem_current, bias=bias),
-        "saturate": partial(formats.saturate, clamp=_clamp),
-        "projected": partial(formats.projected, clamp=_clamp),
+        "saturate": partial(formats.saturate, clamp=clamp),
+        "projected": partial(formats.projected, clamp=clamp),
         "average": formats.average,
         **{f"leak {shift}": partial(formats.leak, shift=shift) for shift in LEAKS.values()},
     }
@@ -105,7 +40,7 @@ def monotone():
         formats.stream_current(low, by, bias) <= formats.stream_current(high, by, bias),
     )
     claims["products"] = z3.Implies(ordered, low * by <= high * by)
-    value, = _integers("value")
+    value, = integers("value")
     claims["gain of one"] = formats.apply_gain(value, formats.GAIN_ONE).term == value.term
     claims["slope of one"] = formats.stream_current(value, scale, bias).term == (value + bias).term
     return claims
@@ -113,10 +48,10 @@ def monotone():
 
 def driven():
     """A current of a range, under a gain of a range, is within what ``bounds`` says."""
-    low, high, least, most, current, gain = _integers("low high least most current gain")
+    low, high, least, most, current, gain = integers("low high least most current gain")
     with patch.object(bounds, "np", ARRAYS):
         ends = bounds._driven(low, high, (least, most))
-    given = z3.And(least >= 0, _between(current, low, high), _between(gain, least, most))
+    given = z3.And(least >= 0, between(current, low, high), between(gain, least, most))
     return {
         "lowest": z3.Implies(given, formats.apply_gain(current, gain) >= ends[0]),
         "highest": z3.Implies(given, formats.apply_gain(current, gain) <= ends[1]),
@@ -128,9 +63,9 @@ def membranes():
 
     Of the leak nothing is known but that it rises, which ``monotone`` says of all there are.
     """
-    low, threshold = _integers("low threshold")
+    low, threshold = integers("low threshold")
     least, most, drives = (
-        _integers(" ".join(f"{name}{t}" for t in range(STEPS)))
+        integers(" ".join(f"{name}{t}" for t in range(STEPS)))
         for name in ("least", "most", "drive")
     )
     leaks, ranges = z3.Function("leak", z3.IntSort(), z3.IntSort()), zip(least, most, strict=True)
@@ -149,12 +84,12 @@ def membranes():
     ):
         potential = leak(rest) + drive
         given += [
-            _between(drive, *each),
+            between(drive, *each),
             z3.Implies(lower <= rest.term, leaks(lower) <= leaks(rest.term)),
             z3.Implies(rest.term <= upper, leaks(rest.term) <= leaks(upper)),
         ]
-        within.append(_between(potential, *ends))
-        rest = _where(potential >= threshold, 0, potential)
+        within.append(between(potential, *ends))
+        rest = where(potential >= threshold, 0, potential)
     return {
         f"step {t}": z3.Implies(z3.And(*given), claim) for t, claim in enumerate(within)
     }

@@ -1,0 +1,90 @@
+"""Integers of z3 that go through the code that runs, alone and in NumPy's arrays."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import z3
+
+__all__ = ["ARRAYS", "Integer", "array", "between", "clamp", "integers", "where"]
+
+
+@dataclass(frozen=True)
+class Integer:
+    """Any integer, of Python's rules: ``>>`` floors."""
+
+    term: z3.ArithRef
+
+    def __add__(self, other):
+        return Integer(self.term + _term(other))
+
+    def __sub__(self, other):
+        return Integer(self.term - _term(other))
+
+    def __mul__(self, other):
+        return Integer(self.term * _term(other))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self):
+        return Integer(-self.term)
+
+    def __lshift__(self, places):
+        return Integer(self.term * (1 << places))
+
+    def __rshift__(self, places):
+        # Division of z3 floors for a positive divisor.
+        return Integer(self.term / (1 << places))
+
+    def __le__(self, other):
+        return self.term <= _term(other)
+
+    def __ge__(self, other):
+        return self.term >= _term(other)
+
+
+def _term(value):
+    return value.term if isinstance(value, Integer) else z3.IntVal(value)
+
+
+def integers(names):
+    """Any integers, of these names."""
+    return [Integer(z3.Int(name)) for name in names.split()]
+
+
+def array(*values):
+    """Integers in an array, which ``np.array`` would look into."""
+    made = np.empty(len(values), object)
+    made[:] = values
+    return made
+
+
+def where(condition, chosen, other):
+    """An Integer, one of two."""
+    return Integer(z3.If(condition, _term(chosen), _term(other)))
+
+
+def _minimum(one, other):
+    return where(one <= other, one, other)
+
+
+def _maximum(one, other):
+    return where(one >= other, one, other)
+
+
+def clamp(value, low, high):
+    """The nearest Integer in a range of numbers."""
+    return _minimum(_maximum(value, Integer(_term(low))), Integer(_term(high)))
+
+
+#: Of NumPy what decides: for Integers, and for arrays of them.
+ARRAYS = SimpleNamespace(
+    minimum=np.frompyfunc(_minimum, 2, 1), maximum=np.frompyfunc(_maximum, 2, 1),
+    where=np.frompyfunc(where, 3, 1), clip=np.frompyfunc(clamp, 3, 1),
+    zeros_like=np.frompyfunc(lambda _: Integer(z3.IntVal(0)), 1, 1),
+)
+
+
+def between(value, low, high):
+    """Whether a value is in a range that its ends belong to."""
+    return z3.And(value >= low, value <= high)
