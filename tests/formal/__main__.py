@@ -21,6 +21,7 @@ from tests.formal import (
     memories,
     neurons,
     progress,
+    ranges,
     streams,
     sums,
     widths,
@@ -34,7 +35,9 @@ RESULTS = ROOT / "results" / "formal.json"
 
 PROOFS = {
     proof.name: proof
-    for module in (streams, line, host, memories, progress, sums, agmm, neurons, widths)
+    for module in (
+        streams, line, host, memories, progress, sums, agmm, neurons, widths, ranges,
+    )
     for proof in module.PROOFS
 }
 

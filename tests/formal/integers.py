@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import z3
 
-__all__ = ["ARRAYS", "Integer", "array", "between", "clamp", "integers", "where"]
+__all__ = ["ARRAYS", "ZERO", "Integer", "array", "between", "clamp", "integers", "where"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ def _term(value):
     return value.term if isinstance(value, Integer) else z3.IntVal(value)
 
 
+ZERO = Integer(z3.IntVal(0))
+
+
 def integers(names):
     """Any integers, of these names."""
     return [Integer(z3.Int(name)) for name in names.split()]
@@ -61,6 +64,8 @@ def array(*values):
 
 def where(condition, chosen, other):
     """An Integer, one of two."""
+    if not z3.is_expr(condition):
+        return chosen if condition else other
     return Integer(z3.If(condition, _term(chosen), _term(other)))
 
 
@@ -77,12 +82,13 @@ def clamp(value, low, high):
     return _minimum(_maximum(value, Integer(_term(low))), Integer(_term(high)))
 
 
-#: Of NumPy what decides: for Integers, and for arrays of them.
-ARRAYS = SimpleNamespace(
+#: NumPy, but what decides does so for Integers and for arrays of them.
+ARRAYS = SimpleNamespace(**vars(np) | dict(
     minimum=np.frompyfunc(_minimum, 2, 1), maximum=np.frompyfunc(_maximum, 2, 1),
+    min=np.frompyfunc(_minimum, 2, 1).reduce, max=np.frompyfunc(_maximum, 2, 1).reduce,
     where=np.frompyfunc(where, 3, 1), clip=np.frompyfunc(clamp, 3, 1),
-    zeros_like=np.frompyfunc(lambda _: Integer(z3.IntVal(0)), 1, 1),
-)
+    zeros_like=np.frompyfunc(lambda _: ZERO, 1, 1),
+))
 
 
 def between(value, low, high):

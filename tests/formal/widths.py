@@ -10,7 +10,7 @@ import z3
 
 from sw import bounds, formats
 from sw.layers import LEAKS
-from tests.formal.integers import ARRAYS, Integer, between, clamp, integers, where
+from tests.formal.integers import ARRAYS, ZERO, Integer, between, clamp, integers, where
 from tests.formal.proof import Claim
 from tests.mutants.mutation import Mutation
 
@@ -78,7 +78,7 @@ def membranes():
     with patch.object(bounds, "np", ARRAYS), patch.object(formats, "leak", leak), \
             patch.object(bounds, "_driven", lambda *_: next(ranges)):
         ends = bounds.membrane_range(low, low, range(STEPS), None, threshold)
-    rest, within, given = Integer(z3.IntVal(0)), [], [threshold >= 0]
+    rest, within, given = ZERO, [], [threshold >= 0]
     for drive, *each, lower, upper in zip(
         drives, least, most, leaked[::2], leaked[1::2], strict=True
     ):
