@@ -16,6 +16,7 @@ from tqdm import tqdm
 from sw.files import replace_file
 from tests.formal import (
     agmm,
+    folding,
     host,
     line,
     memories,
@@ -37,6 +38,7 @@ PROOFS = {
     proof.name: proof
     for module in (
         streams, line, host, memories, progress, sums, agmm, neurons, widths, ranges,
+        folding,
     )
     for proof in module.PROOFS
 }

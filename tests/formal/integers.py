@@ -26,15 +26,24 @@ class Integer:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def __rsub__(self, other):
+        return Integer(_term(other) - self.term)
+
     def __neg__(self):
         return Integer(-self.term)
 
+    def __floordiv__(self, divisor):
+        # That of z3 floors for a positive divisor.
+        return Integer(self.term / divisor)
+
     def __lshift__(self, places):
-        return Integer(self.term * (1 << places))
+        return self * (1 << places)
 
     def __rshift__(self, places):
-        # Division of z3 floors for a positive divisor.
-        return Integer(self.term / (1 << places))
+        return self // (1 << places)
+
+    def __lt__(self, other):
+        return self.term < _term(other)
 
     def __le__(self, other):
         return self.term <= _term(other)

@@ -17,15 +17,13 @@ from sw.layers import Conv, Readout, ResidualConv, Stem
 from sw.positions import Axis
 from tests.formal.integers import ARRAYS, ZERO, array, between, clamp, integers, where
 from tests.formal.proof import Claim
+from tests.formal.widths import STEPS
 from tests.mutants.mutation import Mutation
 
 __all__ = ["PROOFS", "longer"]
 
 #: Of 8 bits; -128 too, which the trainer does not make.
 BYTES = np.arange(-128, 128, dtype=np.int8)
-
-#: Time steps, as many as a network may have.
-STEPS = 16
 
 #: A channel without inputs.
 NONE = np.zeros((1, 0), np.int8)

@@ -14,7 +14,7 @@ from tests.formal.integers import ARRAYS, ZERO, Integer, between, clamp, integer
 from tests.formal.proof import Claim
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS"]
+__all__ = ["PROOFS", "STEPS"]
 
 #: Time steps, as many as a network may have.
 STEPS = 16
@@ -58,9 +58,10 @@ def driven():
     }
 
 
-def membranes():
+def membranes(fires):
     """Drives of any ranges, a range for each step, and any drive of each: what the neuron does.
 
+    fires: whether there is a threshold, or only what the membrane reaches until the first spike.
     Of the leak nothing is known but that it rises, which ``monotone`` says of all there are.
     """
     low, threshold = integers("low threshold")
@@ -77,7 +78,7 @@ def membranes():
 
     with patch.object(bounds, "np", ARRAYS), patch.object(formats, "leak", leak), \
             patch.object(bounds, "_driven", lambda *_: next(ranges)):
-        ends = bounds.membrane_range(low, low, range(STEPS), None, threshold)
+        ends = bounds.membrane_range(low, low, range(STEPS), None, threshold if fires else None)
     rest, within, given = ZERO, [], [threshold >= 0]
     for drive, *each, lower, upper in zip(
         drives, least, most, leaked[::2], leaked[1::2], strict=True
@@ -89,7 +90,7 @@ def membranes():
             z3.Implies(rest.term <= upper, leaks(rest.term) <= leaks(upper)),
         ]
         within.append(between(potential, *ends))
-        rest = where(potential >= threshold, 0, potential)
+        rest = where(potential >= threshold, 0, potential) if fires else potential
     return {
         f"step {t}": z3.Implies(z3.And(*given), claim) for t, claim in enumerate(within)
     }
@@ -110,8 +111,14 @@ PROOFS = [
     ),
     Claim(
         "membranes-in-range", "a membrane is within the range of the export's bounds",
-        membranes,
+        partial(membranes, fires=True),
         Mutation("sw/bounds.py", "np.maximum(threshold - 1, 0)", "0",
                  "a neuron that may fire is thought to rest at 0"),
+    ),
+    Claim(
+        "reach-in-range", "a membrane that never fired is within the range of the export's bounds",
+        partial(membranes, fires=False),
+        Mutation("sw/bounds.py", "rest_low, rest_high = membrane_low, membrane_high",
+                 "rest_low, rest_high = membrane_low, most", "a membrane is thought to forget"),
     ),
 ]
