@@ -4,6 +4,7 @@ What they round is no part of this: the learned weights, and batch norm to biase
 """
 
 from functools import partial
+from itertools import product
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -11,10 +12,10 @@ import numpy as np
 import torch
 import z3
 
-from sw import export, formats, packing, program
+from sw import export, formats, program
 from sw.bounds import current_range
-from sw.formats import ACCUMULATOR_BITS, FRACTION, GAIN_ONE, SLOPE_FRACTION
-from sw.layers import AveragedConv, Conv, Readout, Shape, Stem
+from sw.formats import FRACTION, GAIN_ONE, SLOPE_FRACTION
+from sw.layers import AveragedConv, Conv, Stem
 from tests.formal.integers import ARRAYS, Integer, array, between, integers
 from tests.formal.proof import Claim
 from tests.formal.ranges import BYTES, longer
@@ -164,35 +165,55 @@ def biases():
 
 
 def units():
-    """A current without bias, times its unit, is batch norm's gain times the convolution's sum.
+    """The unit of a current, which biases and thresholds are divided by, is that of its sum.
 
-    Of gains of either sign, and any inputs; of a Stem but for what ``>> STEM_SHIFT`` drops. A
-    kernel over averages has one input for each and four spikes, for all the weights there are.
+    Batch norm's gain times a weight times an input, as a real number: exact for spikes, and for the
+    Stem but for what ``>> STEM_SHIFT`` drops. A channel for every weight there is, gains of either
+    sign, and a kernel over averages: the average of four spikes is an input.
     """
-    claims = {}
-    for gain in (-0.75, 0.5):
-        for layer, fold, weights, side in (
-            (Conv(2), export._fold_conv, [-1, 1], 1), (AveragedConv(2, 1).plain, export._fold_conv, [-1, 1], 2),
-            (Stem(256, 1), export._fold_stem, BYTES, 1),
-        ):
-            tensor = torch.tensor(weights)[:, None, None, None]
-            conv = SimpleNamespace(
-                weight=tensor, signs=tensor > 0, integers=tensor, kernel_size=(1, 1),
-                gamma=torch.ones(()), scale=torch.ones(()),
-            )
-            network = SimpleNamespace(
-                layers=[layer], T=1, layer_name=str, has_agmm=lambda _: False, v_threshold=1
-            )
-            with patch.multiple(
-                export, _fold_norm=lambda _, __, unit, gain=gain: (gain * np.full(len(tensor), unit), np.zeros(1)),
-                _fold_neuron=lambda _, __, weights, unit, *rest: (unit, None, None),
-            ):
-                image = fold(network, 0, SimpleNamespace(conv=conv, norm=None), None)
-            ...
+    spikes, claims = integers("north east south west"), {}
+    for (layer, fold, weights), gain in product((
+        (Conv(2, 1), export._fold_conv, [-1, 1]),
+        (AveragedConv(2, 1).plain, export._fold_conv, [-1, 1]),
+        (Stem(255, 1), export._fold_stem, BYTES[1:].tolist()),
+    ), (-0.75, 0.5)):
+        image, unit = _folded(layer, fold, torch.tensor(weights)[:, None, None, None], gain)
+        inputs = spikes[: layer.kernel**2]
+        dropped = []
+        for weight, stored, real in zip(weights, image.weights, unit, strict=True):
+            signs = np.where(stored, 1, -1) if stored.dtype == bool else stored
+            total = sum(int(sign) * spike for sign, spike in zip(signs.flat, inputs, strict=True))
+            current = current_range(layer, total, total, 0)[0].term
+            exact = z3.RealVal(gain * weight) * sum(inputs).term / len(inputs)
+            dropped.append((exact - z3.RealVal(real) * current, real))
+        claims[f"{type(layer).__name__} {layer.kernel} {gain}"] = z3.And(*(
+            z3.And(rest >= 0, rest < real) if isinstance(layer, Stem) else rest == 0
+            for rest, real in dropped
+        ))
     return claims
 
 
+def _folded(layer, fold, weights, gain):
+    """LayerImage, and the unit of its current, of weights whose batch norm has this gain."""
+    conv = SimpleNamespace(
+        weight=weights, signs=weights > 0, integers=weights, kernel_size=weights.shape[2:],
+        gamma=torch.ones(len(weights)), scale=255 * torch.ones(len(weights)),
+    )
+    network = SimpleNamespace(layers=[layer], T=1, layer_name=str, has_agmm=lambda _: False)
+    with patch.multiple(
+        export, fold_norm=lambda _: (np.full(len(weights), gain), np.zeros(len(weights))),
+        _fold_neuron=lambda _, __, weights, unit, *___: (unit, None, None),
+    ):
+        image = fold(network, 0, SimpleNamespace(conv=conv, norm=None), None)
+    return image, image.bias.tolist()
+
+
 PROOFS = [
+    Claim(
+        "units-folded", "a current has the unit that its bias and threshold are divided by", units,
+        Mutation("sw/export.py", "np.where(gain[:, None, None, None] < 0, -weights, weights)",
+                 "weights", "a negative gain does not flip the stem's weights"),
+    ),
     Claim(
         "biases-folded", "", biases,
         Mutation("sw/program.py", "negative << formats.FRACTION", "negative",
