@@ -12,11 +12,11 @@ import numpy as np
 import torch
 import z3
 
-from sw import export, formats, program
+from sw import export, formats, packing, program
 from sw.bounds import current_range
-from sw.formats import FRACTION, GAIN_ONE, SLOPE_FRACTION
-from sw.layers import AveragedConv, Conv, Stem
-from tests.formal.integers import ARRAYS, Integer, array, between, integers
+from sw.formats import FRACTION, GAIN_ONE, PLANES, SLOPE_FRACTION
+from sw.layers import AveragedConv, Conv, Shape, Stem
+from tests.formal.integers import ARRAYS, ZERO, Integer, array, between, integers
 from tests.formal.proof import Claim
 from tests.formal.ranges import BYTES, longer
 from tests.mutants.mutation import Mutation
@@ -130,7 +130,7 @@ def biases():
     count, before, negative, bias, slope, scaled, exact = integers(
         "count before negative bias slope scaled exact"
     )
-    spike = Integer(z3.If(z3.Bool("spike"), z3.IntVal(1), z3.IntVal(0)))
+    spike = _bit("spike")
     minus, plus = (longer(np.array([[weight]]), negative, negative) for weight in (False, True))
     half, claims = 1 << (SLOPE_FRACTION - 1), {}
     for name, layer, weights, sums, rule in (
@@ -208,7 +208,54 @@ def _folded(layer, fold, weights, gain):
     return image, image.bias.tolist()
 
 
+def logits():
+    """Counts of planes, doubled and added (``hw/readout.py``), plus what the program stores.
+
+    Of two inputs, every weight for either, and three steps on lanes for four: the last, and the
+    inputs that fill a word, have no spikes. Integers here do not wrap (``sw.program``).
+    """
+    engine = SimpleNamespace(pe=8, simd=4, units=2, steps=2, pixels=1)
+    weights = np.stack([BYTES, BYTES[::-1]], axis=1)
+    planes = packing.readout_planes(weights, Shape(2, 1, 1), 1, engine)
+    biases = integers(" ".join(f"bias{c}" for c in range(len(weights))))
+    with patch.multiple(
+        packing, to_words=lambda values, _: values, channel_slot_bits=lambda _: 0,
+        np=SimpleNamespace(**vars(np) | dict(int64=object)),
+    ):
+        stored = packing.logit_words(array(*biases), planes, engine, passes=2)
+    spikes = [[_bit(f"spike{t}_{i}") for i in range(2)] for t in range(3)]
+    # Set by set of classes, and in a set plane by plane.
+    sets = (len(weights) // engine.units, PLANES, engine.units)
+    planes, stored = planes.reshape(*sets, engine.simd), stored.reshape(sets)
+    equal = []
+    for c, bias in enumerate(biases):
+        place, logit = (c // engine.units, slice(None), c % engine.units), ZERO
+        for plane in planes[place]:
+            padded = [[*step, ZERO, ZERO] for step in (*spikes, [ZERO] * 2)]
+            logit = logit * 2 + sum(
+                spike if bit else 1 - spike
+                for step in padded for spike, bit in zip(step, plane, strict=True)
+            )
+        exact = sum(
+            spike * int(formats.readout_weight(int(weight)))
+            for step in spikes for spike, weight in zip(step, weights[c], strict=True)
+        )
+        equal.append((logit + stored[place][-1]).term == (exact + bias * 2).term)
+    return {"logits": z3.And(*equal)}
+
+
+def _bit(name):
+    return Integer(z3.If(z3.Bool(name), z3.IntVal(1), z3.IntVal(0)))
+
+
 PROOFS = [
+    Claim(
+        "constant-neurons", "a bias and threshold that the export makes smaller change no spike",
+        constants,
+        Mutation("sw/export.py", "np.where(silent, reach(bias) + 1, threshold)",
+                 "np.where(silent, reach(bias), threshold)",
+                 "a silent channel's threshold is within reach"),
+    ),
     Claim(
         "units-folded", "a current has the unit that its bias and threshold are divided by", units,
         Mutation("sw/export.py", "np.where(gain[:, None, None, None] < 0, -weights, weights)",
@@ -220,10 +267,8 @@ PROOFS = [
                  "a -1 weight counts less"),
     ),
     Claim(
-        "constant-neurons", "a bias and threshold that the export makes smaller change no spike",
-        constants,
-        Mutation("sw/export.py", "np.where(silent, reach(bias) + 1, threshold)",
-                 "np.where(silent, reach(bias), threshold)",
-                 "a silent channel's threshold is within reach"),
+        "logits-folded", "a logit is the sum of weights over spikes, and twice the bias", logits,
+        Mutation("sw/packing.py", "passes * engine.steps * np.einsum", "engine.steps * np.einsum",
+                 "lanes of a second pass are not thought of"),
     ),
 ]
