@@ -124,8 +124,8 @@ def biases():
     A count of agreements is that of ``popcount`` and ``array``, 0 of no input. As the circuits have
     it, currents wrap around at their width, and so does the bias in its slot, which is added to
     them (``hw/lif.py``). With a slope, counts do not wrap (``sw.stream.check_stream``), but the
-    bias does at 32 bits, which is added before the fraction is dropped (``hw/scale.py``). Right is
-    a current that fits its width, as the export sees to.
+    bias does at 32 bits, which is added before the fraction is dropped (``scale``). Right is a
+    current that fits its width, as the export sees to. Of products in words nothing is known.
     """
     count, before, negative, bias, slope, scaled, exact = integers(
         "count before negative bias slope scaled exact"
@@ -250,8 +250,8 @@ def _bit(name):
 
 PROOFS = [
     Claim(
-        "constant-neurons", "a bias and threshold that the export makes smaller change no spike",
-        constants,
+        "constant-neurons",
+        "a neuron whose bias and threshold the export makes smaller has the same spikes", constants,
         Mutation("sw/export.py", "np.where(silent, reach(bias) + 1, threshold)",
                  "np.where(silent, reach(bias), threshold)",
                  "a silent channel's threshold is within reach"),
@@ -262,9 +262,10 @@ PROOFS = [
                  "weights", "a negative gain does not flip the stem's weights"),
     ),
     Claim(
-        "biases-folded", "", biases,
+        "biases-folded",
+        "counts of agreements and the bias that is stored make the current of the sum", biases,
         Mutation("sw/program.py", "negative << formats.FRACTION", "negative",
-                 "a -1 weight counts less"),
+                 "a -1 weight is taken off as a fraction"),
     ),
     Claim(
         "logits-folded", "a logit is the sum of weights over spikes, and twice the bias", logits,

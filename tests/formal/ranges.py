@@ -20,14 +20,13 @@ from tests.formal.proof import Claim
 from tests.formal.widths import STEPS
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS", "longer"]
+__all__ = ["BYTES", "PROOFS", "longer"]
 
 #: Of 8 bits; -128 too, which the trainer does not make.
 BYTES = np.arange(-128, 128, dtype=np.int8)
 
 #: A channel without inputs.
 NONE = np.zeros((1, 0), np.int8)
-
 
 #: Rows and columns of maps for the AGMM.
 MAPS = (1, 3), (4, 4), (5, 2), (28, 9)
