@@ -28,6 +28,7 @@ from sw.formats import (
 )
 from sw.image import MEAN_SHIFTS
 from sw.positions import Axis
+from tests.formal.integers import Integer
 from tests.formal.proof import Circuit, Claim, inside
 from tests.mutants.mutation import Mutation
 
@@ -363,20 +364,6 @@ class GainSpec(wiring.Component):
         return m
 
 
-class _Floored:
-    """A z3 Int without bounds that is shifted to the right as in ``sw.formats``: floored."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __mul__(self, other):
-        return _Floored(self.value * other.value)
-
-    def __rshift__(self, bits):
-        # z3 divides by positive numbers to a remainder that is not negative.
-        return _Floored(self.value / (1 << bits))
-
-
 def _index_claims():
     mean = z3.Int("mean")
     bits = z3.Bools(" ".join(f"bit{place}" for place in range(FACTOR_BITS)))
@@ -384,7 +371,7 @@ def _index_claims():
     terms = [z3.If(bit, z3.IntVal(weight), 0) for bit, weight in zip(bits, weights, strict=True)]
 
     def clamp(number, low, high):
-        value = number.value
+        value = number.term
         return z3.If(value < low, low, z3.If(value > high, high, value))
 
     # What the circuit adds, bit by bit, and then all at once: of both together z3 makes nothing.
@@ -396,8 +383,8 @@ def _index_claims():
         scaled = mean / (1 << shift)
         exact = z3.Sum([scaled * term for term in terms])
         claims[f"shift {shift}"] = (
-            mean_index(_Floored(mean), shift, _Floored(z3.Sum(terms)), clamp)
-            == clamp(_Floored(exact) >> FACTOR_FRACTION, -INDEX_LIMIT, INDEX_LIMIT - 1)
+            mean_index(Integer(mean), shift, Integer(z3.Sum(terms)), clamp)
+            == clamp(Integer(exact) >> FACTOR_FRACTION, -INDEX_LIMIT, INDEX_LIMIT - 1)
         )
     return claims
 

@@ -7,11 +7,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from hw.lif import LIF
+from hw.scale import BIAS_BITS, Scale
 from hw.stream import clamp
 from sw.formats import (
     GAIN_FRACTION,
     MEMBRANE_EXTRA_BITS,
+    SLOPE_FRACTION,
     STREAM_BITS,
+    STREAM_THRESHOLD,
     THRESHOLD_BITS,
     apply_gain,
     leak,
@@ -165,6 +168,58 @@ class DriveSpec(wiring.Component):
         return m
 
 
+class ScaleSpec(wiring.Component):
+    """With a stream a current is the product with its slope, plus the bias, without the fraction.
+
+    Modulo its width: ``biases-folded`` says what that is of. Without one, nothing is changed. The
+    factors are followed to the multiplier, and the bias and the slope or threshold past it; what is
+    in the register of the product is taken to be that, and simulated. Assumed: ``streamed`` and
+    ``counts`` stay while a layer runs (the record's).
+    """
+
+    def __init__(self, width):
+        self.scale = Scale(1, width)
+        super().__init__({
+            "streamed": In(1), "counts": In(1), "current": In(signed(width)),
+            "bias": In(BIAS_BITS), "limit": In(len(self.scale.limit)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        scale = self.scale
+        m.submodules.scale = fragment = Fragment.get(scale, None)
+        registers, history = inside(fragment), History(m, scale.latency)
+        current, bias, limit = (
+            history.ago(value, scale.latency) for value in (self.current, self.bias, self.limit)
+        )
+        m.d.comb += [
+            scale.streamed.eq(self.streamed), scale.counts.eq(self.counts),
+            scale.current[0].eq(self.current), scale.bias.eq(self.bias), scale.limit.eq(self.limit),
+        ]
+        for mode in (self.streamed, self.counts):
+            m.d.comb += Assume((history.cycle == 0) | (mode == history.ago(mode, 1)))
+        operand, factor, value, product = (
+            registers[name] for name in ("operand", "factor", "value0", "product0")
+        )
+        asked, slope = history.ago(self.current, 1), history.ago(self.limit, 1)
+        with m.If(history.cycle == scale.latency):
+            m.d.comb += [
+                Assert(operand.as_signed() == asked),
+                Assert(factor == slope),
+                Assert(value == Mux(self.counts, operand, operand.as_signed())),
+                Assert(scale.out_current[0] == Mux(
+                    self.streamed, ((product + bias) >> SLOPE_FRACTION)[: scale.width].as_signed(),
+                    current,
+                )),
+                Assert(self.streamed | (scale.out_bias == bias[: scale.width].as_signed())),
+                Assert(~self.streamed | (scale.out_bias == 0)),
+                Assert(scale.out_threshold == Mux(
+                    self.streamed, STREAM_THRESHOLD, limit[:THRESHOLD_BITS]
+                )),
+            ]
+        return m
+
+
 #: Cycles of a proof: the longest latency, and one.
 DEPTH = 8
 
@@ -218,5 +273,12 @@ PROOFS = [
                 ),
             ),
         )
+    ),
+    Circuit(
+        "scale", "with a stream a current is the product with its slope, plus the bias",
+        partial(ScaleSpec, 18),
+        Mutation("hw/scale.py", "operand[t][-1] & ~self.counts", "operand[t][-1]",
+                 "large counts are thought negative"),
+        depth=4, anywhere=True,
     ),
 ]

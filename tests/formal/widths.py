@@ -3,96 +3,31 @@
 The statements are about the functions themselves, called with integers of z3.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import z3
 
 from sw import bounds, formats
 from sw.layers import LEAKS
+from tests.formal.integers import ARRAYS, ZERO, Integer, between, clamp, integers, where
 from tests.formal.proof import Claim
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS"]
+__all__ = ["PROOFS", "STEPS"]
 
 #: Time steps, as many as a network may have.
 STEPS = 16
 
 
-@dataclass(frozen=True)
-class Integer:
-    """Any integer, of Python's rules: ``>>`` floors."""
-
-    term: z3.ArithRef
-
-    def __add__(self, other):
-        return Integer(self.term + _term(other))
-
-    def __sub__(self, other):
-        return Integer(self.term - _term(other))
-
-    def __mul__(self, other):
-        return Integer(self.term * _term(other))
-
-    def __lshift__(self, places):
-        return Integer(self.term * (1 << places))
-
-    def __rshift__(self, places):
-        # Division of z3 floors for a positive divisor.
-        return Integer(self.term / (1 << places))
-
-    def __le__(self, other):
-        return self.term <= _term(other)
-
-    def __ge__(self, other):
-        return self.term >= _term(other)
-
-
-def _term(value):
-    return value.term if isinstance(value, Integer) else z3.IntVal(value)
-
-
-def _integers(names):
-    return [Integer(z3.Int(name)) for name in names.split()]
-
-
-def _where(condition, chosen, other):
-    return Integer(z3.If(condition, _term(chosen), _term(other)))
-
-
-def _minimum(one, other):
-    return _where(one <= other, one, other)
-
-
-def _maximum(one, other):
-    return _where(one >= other, one, other)
-
-
-def _clamp(value, low, high):
-    return _minimum(_maximum(value, Integer(z3.IntVal(low))), Integer(z3.IntVal(high)))
-
-
-#: What the bounds take of NumPy, for one channel.
-ARRAYS = SimpleNamespace(
-    minimum=_minimum, maximum=_maximum, where=_where,
-    zeros_like=lambda value: Integer(z3.IntVal(0)),
-)
-
-
-def _between(value, low, high):
-    return z3.And(value >= low, value <= high)
-
-
 def monotone():
     """Of a rising number, every rule gives a rising one: the ends of a range bound all of it."""
-    low, high, bias, by = _integers("low high bias by")
+    low, high, bias, by = integers("low high bias by")
     rules = {
         "spike_current": partial(formats.spike_current, bias=bias),
         "stem_current": partial(formats.stem_current, bias=bias),
-        "saturate": partial(formats.saturate, clamp=_clamp),
-        "projected": partial(formats.projected, clamp=_clamp),
+        "saturate": partial(formats.saturate, clamp=clamp),
+        "projected": partial(formats.projected, clamp=clamp),
         "average": formats.average,
         **{f"leak {shift}": partial(formats.leak, shift=shift) for shift in LEAKS.values()},
     }
@@ -105,7 +40,7 @@ def monotone():
         formats.stream_current(low, by, bias) <= formats.stream_current(high, by, bias),
     )
     claims["products"] = z3.Implies(ordered, low * by <= high * by)
-    value, = _integers("value")
+    value, = integers("value")
     claims["gain of one"] = formats.apply_gain(value, formats.GAIN_ONE).term == value.term
     claims["slope of one"] = formats.stream_current(value, scale, bias).term == (value + bias).term
     return claims
@@ -113,24 +48,25 @@ def monotone():
 
 def driven():
     """A current of a range, under a gain of a range, is within what ``bounds`` says."""
-    low, high, least, most, current, gain = _integers("low high least most current gain")
+    low, high, least, most, current, gain = integers("low high least most current gain")
     with patch.object(bounds, "np", ARRAYS):
         ends = bounds._driven(low, high, (least, most))
-    given = z3.And(least >= 0, _between(current, low, high), _between(gain, least, most))
+    given = z3.And(least >= 0, between(current, low, high), between(gain, least, most))
     return {
         "lowest": z3.Implies(given, formats.apply_gain(current, gain) >= ends[0]),
         "highest": z3.Implies(given, formats.apply_gain(current, gain) <= ends[1]),
     }
 
 
-def membranes():
+def membranes(fires):
     """Drives of any ranges, a range for each step, and any drive of each: what the neuron does.
 
+    fires: whether there is a threshold, or only what the membrane reaches until the first spike.
     Of the leak nothing is known but that it rises, which ``monotone`` says of all there are.
     """
-    low, threshold = _integers("low threshold")
+    low, threshold = integers("low threshold")
     least, most, drives = (
-        _integers(" ".join(f"{name}{t}" for t in range(STEPS)))
+        integers(" ".join(f"{name}{t}" for t in range(STEPS)))
         for name in ("least", "most", "drive")
     )
     leaks, ranges = z3.Function("leak", z3.IntSort(), z3.IntSort()), zip(least, most, strict=True)
@@ -142,19 +78,19 @@ def membranes():
 
     with patch.object(bounds, "np", ARRAYS), patch.object(formats, "leak", leak), \
             patch.object(bounds, "_driven", lambda *_: next(ranges)):
-        ends = bounds.membrane_range(low, low, range(STEPS), None, threshold)
-    rest, within, given = Integer(z3.IntVal(0)), [], [threshold >= 0]
+        ends = bounds.membrane_range(low, low, range(STEPS), None, threshold if fires else None)
+    rest, within, given = ZERO, [], [threshold >= 0]
     for drive, *each, lower, upper in zip(
         drives, least, most, leaked[::2], leaked[1::2], strict=True
     ):
         potential = leak(rest) + drive
         given += [
-            _between(drive, *each),
+            between(drive, *each),
             z3.Implies(lower <= rest.term, leaks(lower) <= leaks(rest.term)),
             z3.Implies(rest.term <= upper, leaks(rest.term) <= leaks(upper)),
         ]
-        within.append(_between(potential, *ends))
-        rest = _where(potential >= threshold, 0, potential)
+        within.append(between(potential, *ends))
+        rest = where(potential >= threshold, 0, potential) if fires else potential
     return {
         f"step {t}": z3.Implies(z3.And(*given), claim) for t, claim in enumerate(within)
     }
@@ -175,8 +111,14 @@ PROOFS = [
     ),
     Claim(
         "membranes-in-range", "a membrane is within the range of the export's bounds",
-        membranes,
+        partial(membranes, fires=True),
         Mutation("sw/bounds.py", "np.maximum(threshold - 1, 0)", "0",
                  "a neuron that may fire is thought to rest at 0"),
+    ),
+    Claim(
+        "reach-in-range", "a membrane that never fired is within the range of the export's bounds",
+        partial(membranes, fires=False),
+        Mutation("sw/bounds.py", "rest_low, rest_high = membrane_low, membrane_high",
+                 "rest_low, rest_high = membrane_low, most", "a membrane is thought to forget"),
     ),
 ]
