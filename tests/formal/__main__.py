@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sw.files import replace_file
 from tests.formal import (
+    addresses,
     agmm,
     host,
     line,
@@ -34,7 +35,7 @@ RESULTS = ROOT / "results" / "formal.json"
 
 PROOFS = {
     proof.name: proof
-    for module in (streams, line, host, memories, progress, sums, agmm, neurons, widths)
+    for module in (streams, line, host, memories, addresses, progress, sums, agmm, neurons, widths)
     for proof in module.PROOFS
 }
 

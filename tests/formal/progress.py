@@ -18,7 +18,7 @@ from tests.formal.proof import Circuit, elaborated, inside, ongoing
 from tests.hw.support import PAIRS, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS"]
+__all__ = ["PROOFS", "SequencerSpec"]
 
 
 class SequencerSpec(wiring.Component):
@@ -42,6 +42,7 @@ class SequencerSpec(wiring.Component):
         engine, dut = self.engine, Sequencer(self.engine)
         circuit, walk = elaborated(dut)
         m.submodules.walk = circuit
+        self.dut, self.walk = dut, walk
         layer = dut.layer
 
         def within(*names):
