@@ -14,7 +14,7 @@ from sw import program
 from sw.engine import EngineError
 from sw.layers import Readout
 from sw.record import MAP_LIMIT, Kind
-from tests.formal.progress import SequencerSpec
+from tests.formal.progress import SequencerSpec, WriterSpec
 from tests.formal.proof import Circuit, Claim, ongoing
 from tests.hw.support import PAIRS_IN_PASSES, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
 from tests.mutants.mutation import Mutation
@@ -150,6 +150,51 @@ class AddressSpec(SequencerSpec):
         m.d.comb += [
             Assert(~dut.valid | walks), Assert(~ongoing(walk, "Clear") | ~walk["word_valid"]),
         ]
+        return m
+
+
+class PlaceSpec(WriterSpec):
+    """The n-th pixel of a layer is written to its words, the n-th from ``out_base`` on.
+
+    A pixel has as many words as its tiles fill; a layer has ``out_width_last`` + 1 pixels a row and
+    ``out_height_last`` + 1 rows, which is asserted with ``writer-ends``, whose spec this one adds
+    to. Assumed, as there, of the sequencer: the record is constant from ``clear`` on, which comes
+    when all is written, and no group comes behind the layer's last. Not of logits, nor with strips.
+    """
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        engine, layer, dut, inner = self.engine, self.layer, self.dut, self.inner
+        address, part, group = (inner[name] for name in ("address", "part", "group"))
+        tile_bits, part_bits = engine.groups.bit_length() - 1, len(part)
+        tile, of_tile = group[tile_bits:], group[:tile_bits]
+        pixel, here, held = (Signal.like(address, name=n) for n in ("pixel", "here", "held"))
+        held_part, held_ends = Signal.like(part), Signal()
+        # A tile goes to the memory two cycles after its last group has come.
+        coming, leaving = dut.passed & inner["ends_tile"], inner["flush"]
+        m.d.comb += here.eq(pixel + (tile >> part_bits))
+        with m.If(self.valid & of_tile.all()):
+            m.d.sync += [
+                held.eq(here), held_part.eq(tile[:part_bits]), held_ends.eq(inner["last_group"]),
+            ]
+            with m.If(inner["last_group"]):
+                m.d.sync += pixel.eq(pixel + (layer.tiles_last >> part_bits) + 1)
+        begun = Signal()
+        with m.If(self.clear):
+            m.d.sync += [pixel.eq(layer.out_base), begun.eq(1)]
+        m.d.comb += [
+            Assume(~self.clear | ~(dut.passed | leaving)),
+            Assert(begun | ~(self.running | dut.passed | leaving)),
+        ]
+        with m.If(begun & ~self.clear):
+            m.d.comb += [
+                Assert(~dut.write_banks.any() | (dut.write_address == held)),
+                Assert(address == Mux(coming | leaving, held, here)),
+                Assert(part == Mux(coming | leaving, held_part, tile[:part_bits])),
+                Assert(~(coming & leaving)),
+                Assert(~coming | ((of_tile == 0) & (dut.last_group == held_ends))),
+                Assert(~leaving | ((of_tile <= 1) & (inner["ends_word"] == held_ends))),
+            ]
         return m
 
 
@@ -303,6 +348,14 @@ PROOFS = [
                 "all strips but the first are of the first pass",
             )),
         )
+    ),
+    Circuit(
+        "writer-places", "each pixel of a layer is written to its own words of the map",
+        partial(PlaceSpec, SMALL), Mutation(
+            "hw/writer.py", "ends_word.eq(self.last_group),", "ends_word.eq(0),",
+            "a pixel's last word is not closed",
+        ),
+        depth=7, inductive=True,
     ),
     Claim(
         "walk-fields", "the steps of a record lead to the words of the taps, which are in the map",

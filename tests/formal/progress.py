@@ -18,7 +18,7 @@ from tests.formal.proof import Circuit, elaborated, inside, ongoing
 from tests.hw.support import PAIRS, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS", "SequencerSpec"]
+__all__ = ["PROOFS", "SequencerSpec", "WriterSpec"]
 
 
 class SequencerSpec(wiring.Component):
@@ -199,6 +199,7 @@ class WriterSpec(wiring.Component):
             dut.clear.eq(self.clear), dut.valid.eq(self.valid), dut.layer.eq(layer),
         ]
         running, runs, record = Signal(), Signal(), Signal(len(layer.as_value()))
+        self.dut, self.inner, self.running = dut, inner, running
         ends = Signal()
         m.d.comb += ends.eq(self.valid & inner["last_spikes"])
         m.d.sync += record.eq(layer)
