@@ -1,4 +1,18 @@
-"""No row of the spike memory is read in the cycle in which a layer writes it."""
+"""No row of the spike memory is read in the cycle in which a layer writes it (without strips).
+
+The pieces. What is read is word 0, or inside the map the operand's element (``hw.core``). That is
+``start`` and steps of the record (``walk-addresses``), which for records of ``sw.program`` are
+those to a word of the map that the layer reads (``walk-fields``). What is written are the words of
+its pixels, from ``out_base`` on (``writer-places``), and never word 0 (``writer-order``). These two
+maps have no word in common, nor has a third that a stem core writes meanwhile (``maps-apart``).
+Operands are valid only while the sequencer walks, and it does so for the next layer only after
+``written``, which comes with the layer's last word (``writer-ends``); then ``busy`` falls, before
+which the host does nothing (``host-waits``).
+
+Not proven: that maps with halos are written where they should be, that logits end where their map
+does, and what the accelerator does with a stem core's word that waits for one of the other core.
+Simulated is all of that.
+"""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -184,11 +198,23 @@ class PlaceSpec(WriterSpec):
             m.d.sync += [pixel.eq(layer.out_base), begun.eq(1)]
         m.d.comb += [
             Assume(~self.clear | ~(dut.passed | leaving)),
+            Assume(~(dut.passed | leaving) | (self.record == layer.as_value())),
             Assert(begun | ~(self.running | dut.passed | leaving)),
         ]
+        place = held
+        if engine.passes > 1:
+            into, out_of = inner["coming"], inner["leaving"]
+            held_pass = Signal.like(into.number)
+            with m.If(self.valid & of_tile.all()):
+                m.d.sync += held_pass.eq(into.number)
+            place = (held + inner["plane"])[: len(held)]
+            with m.If(begun & ~self.clear):
+                m.d.comb += Assert(
+                    out_of.number == Mux(coming | leaving, held_pass, into.number)
+                )
         with m.If(begun & ~self.clear):
             m.d.comb += [
-                Assert(~dut.write_banks.any() | (dut.write_address == held)),
+                Assert(~dut.write_banks.any() | (dut.write_address == place)),
                 Assert(address == Mux(coming | leaving, held, here)),
                 Assert(part == Mux(coming | leaving, held_part, tile[:part_bits])),
                 Assert(~(coming & leaving)),
@@ -349,13 +375,22 @@ PROOFS = [
             )),
         )
     ),
-    Circuit(
-        "writer-places", "each pixel of a layer is written to its own words of the map",
-        partial(PlaceSpec, SMALL), Mutation(
-            "hw/writer.py", "ends_word.eq(self.last_group),", "ends_word.eq(0),",
-            "a pixel's last word is not closed",
-        ),
-        depth=7, inductive=True,
+    *(
+        Circuit(
+            f"writer-places{name}", "each pixel of a layer is written to its own words of the map",
+            partial(PlaceSpec, engine), Mutation("hw/writer.py", *change),
+            depth=7, inductive=True,
+        )
+        for name, engine, change in (
+            ("", SMALL, (
+                "ends_word.eq(self.last_group),", "ends_word.eq(0),",
+                "a pixel's last word is not closed",
+            )),
+            ("-passes", PASSES, (
+                "moves_on = places & leaving.last", "moves_on = places",
+                "each pass is written behind the one before",
+            )),
+        )
     ),
     Claim(
         "walk-fields", "the steps of a record lead to the words of the taps, which are in the map",

@@ -199,7 +199,7 @@ class WriterSpec(wiring.Component):
             dut.clear.eq(self.clear), dut.valid.eq(self.valid), dut.layer.eq(layer),
         ]
         running, runs, record = Signal(), Signal(), Signal(len(layer.as_value()))
-        self.dut, self.inner, self.running = dut, inner, running
+        self.dut, self.inner, self.running, self.record = dut, inner, running, record
         ends = Signal()
         m.d.comb += ends.eq(self.valid & inner["last_spikes"])
         m.d.sync += record.eq(layer)
