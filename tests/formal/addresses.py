@@ -279,14 +279,14 @@ def fields_place_taps():
     """The steps that ``_windows`` gives a Conv or Stem lead to its taps, and those in the map.
 
     Of all sizes; a map begins at element 0, and ``compile_program`` adds where it does. With
-    strips ``cut`` is that of the map in the spike memory, else the height is the map's. Assumed is
+    strips the height is that of the rows that are stored of one, but of a frame its own. Assumed is
     what ``Conv.conv_shape`` and ``sw.strips`` make of the sizes: that the last window ends in the
     padding, or in the last row that is stored.
     """
     names = "height width words kernel padding y x right below ky kx depth rows columns"
     v = SimpleNamespace(**{name: z3.Int(name) for name in names.split()})
     claims = {}
-    for stride, pool, pixels in product((1, 2), (1, 2), (1, 2)):
+    for stride, pool, pixels, frame in product((1, 2), (1, 2), (1, 2), (False, True)):
         layer = SimpleNamespace(kernel=v.kernel, stride=stride, padding=v.padding)
         shape = SimpleNamespace(height=v.height, width=v.width, channels=None)
         cut, engine = SimpleNamespace(stored_rows=v.height), SimpleNamespace(pixels=pixels)
@@ -294,9 +294,9 @@ def fields_place_taps():
             patch.object(program, "_words_per_pixel", lambda channels, engine: v.words),
             patch.object(program, "strips", lambda network, engine, cut=cut: [cut]),
         ):
-            record = program._windows(layer, shape, cut, engine, 1)
+            record = program._windows(layer, shape, None if frame else cut, engine, 1)
             size, = program._plane_words(SimpleNamespace(shapes=[None, shape]), engine)
-        above = v.padding if pixels == 1 else 0
+        above = v.padding if pixels == 1 or frame else 0
         row = (v.kernel - 1) * v.words + record["depth_last"] + record["row_jump"]
         element = (
             record["start"] + pool * (v.y * record["y_step"] + v.x * record["x_step"])
@@ -305,7 +305,7 @@ def fields_place_taps():
         )
         tap_y = (v.y * pool + v.below) * stride + v.ky - above
         tap_x = (v.x * pool + v.right) * stride + v.kx - v.padding
-        name = f"stride {stride}, pool {pool}{', strips' * (pixels > 1)}"
+        name = f"stride {stride}, pool {pool}{', strips' * (pixels > 1)}{', frame' * frame}"
         claims[f"{name}: address"] = element == (tap_y * v.width + tap_x) * v.words + v.depth
         counts = z3.And(
             v.kernel >= 1, v.kernel <= 8, v.padding >= 0, v.padding <= 3,
@@ -319,8 +319,10 @@ def fields_place_taps():
         )
         # Coordinates of 7 bits tell those in the map from those above and left of it.
         claims[f"{name}: coordinates"] = z3.Implies(counts, z3.And(*(
-            ((tap % 128) < limit) == z3.And(tap >= 0, tap < limit)
-            for tap, limit in ((tap_y, record["in_height"]), (tap_x, record["in_width"]))
+            ((tap % 128) < limit) == z3.And(tap >= 0, tap < side)
+            for tap, limit, side in (
+                (tap_y, record["in_height"], v.height), (tap_x, record["in_width"], v.width),
+            )
         )))
     # Of a tap that is inside: the last of its pixel, of its row, of the map is no further.
     tap_y, tap_x, number, passes = z3.Ints("tap_y tap_x pass passes")
