@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sw.files import replace_file
 from tests.formal import (
+    addresses,
     agmm,
     folding,
     host,
@@ -37,8 +38,8 @@ RESULTS = ROOT / "results" / "formal.json"
 PROOFS = {
     proof.name: proof
     for module in (
-        streams, line, host, memories, progress, sums, agmm, neurons, widths, ranges,
-        folding,
+        streams, line, host, memories, addresses, progress, handout, sums, stages, agmm, neurons,
+        widths, ranges, folding,
     )
     for proof in module.PROOFS
 }

@@ -18,7 +18,7 @@ from tests.formal.proof import Circuit, elaborated, inside, ongoing
 from tests.hw.support import PAIRS, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS"]
+__all__ = ["PROOFS", "SequencerSpec", "WriterSpec"]
 
 
 class SequencerSpec(wiring.Component):
@@ -42,6 +42,7 @@ class SequencerSpec(wiring.Component):
         engine, dut = self.engine, Sequencer(self.engine)
         circuit, walk = elaborated(dut)
         m.submodules.walk = circuit
+        self.dut, self.walk = dut, walk
         layer = dut.layer
 
         def within(*names):
@@ -198,6 +199,7 @@ class WriterSpec(wiring.Component):
             dut.clear.eq(self.clear), dut.valid.eq(self.valid), dut.layer.eq(layer),
         ]
         running, runs, record = Signal(), Signal(), Signal(len(layer.as_value()))
+        self.dut, self.inner, self.running, self.record = dut, inner, running, record
         ends = Signal()
         m.d.comb += ends.eq(self.valid & inner["last_spikes"])
         m.d.sync += record.eq(layer)
