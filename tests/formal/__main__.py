@@ -16,11 +16,13 @@ from tqdm import tqdm
 from sw.files import replace_file
 from tests.formal import (
     agmm,
+    handout,
     host,
     line,
     memories,
     neurons,
     progress,
+    stages,
     streams,
     sums,
     widths,
@@ -34,7 +36,9 @@ RESULTS = ROOT / "results" / "formal.json"
 
 PROOFS = {
     proof.name: proof
-    for module in (streams, line, host, memories, progress, sums, agmm, neurons, widths)
+    for module in (
+        streams, line, host, memories, progress, handout, sums, stages, agmm, neurons, widths,
+    )
     for proof in module.PROOFS
 }
 
