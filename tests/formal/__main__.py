@@ -18,12 +18,16 @@ from tests.formal import (
     addresses,
     agmm,
     folding,
+    handout,
     host,
+    layer_ends,
     line,
+    maps,
     memories,
     neurons,
     progress,
     ranges,
+    stages,
     streams,
     sums,
     widths,
@@ -38,8 +42,8 @@ RESULTS = ROOT / "results" / "formal.json"
 PROOFS = {
     proof.name: proof
     for module in (
-        streams, line, host, memories, addresses, progress, handout, sums, stages, agmm, neurons,
-        widths, ranges, folding,
+        streams, line, host, memories, addresses, maps, progress, layer_ends, handout, sums,
+        stages, agmm, neurons, widths, ranges, folding,
     )
     for proof in module.PROOFS
 }

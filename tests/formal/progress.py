@@ -31,22 +31,22 @@ class SequencerSpec(wiring.Component):
     """
 
     def __init__(self, engine):
-        self.engine = engine
+        self.engine, self.dut = engine, Sequencer(engine)
         super().__init__({
             "start": In(1), "first": In(8), "count": In(8), "gain_busy": In(1), "written": In(1),
             "host": In(HostWrite),
         })
 
+    def within(self, *names):
+        """Whether the sequencer is in a state of these."""
+        return Cat(ongoing(self.walk, name) for name in names).any()
+
     def elaborate(self, platform):
         m = Module()
-        engine, dut = self.engine, Sequencer(self.engine)
+        engine, dut = self.engine, self.dut
         circuit, walk = elaborated(dut)
-        m.submodules.walk = circuit
-        self.dut, self.walk = dut, walk
-        layer = dut.layer
-
-        def within(*names):
-            return Cat(ongoing(walk, name) for name in names).any()
+        m.submodules.walk, self.walk = circuit, walk
+        layer, within = dut.layer, self.within
 
         wiring.connect(m, wiring.flipped(self.host), dut.host)
         m.d.comb += [
