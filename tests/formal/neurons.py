@@ -12,6 +12,7 @@ from hw.stream import clamp
 from sw.formats import (
     GAIN_FRACTION,
     MEMBRANE_EXTRA_BITS,
+    SLOPE_BITS,
     SLOPE_FRACTION,
     STREAM_BITS,
     STREAM_THRESHOLD,
@@ -41,6 +42,7 @@ class History:
             m.d.sync += self.cycle.eq(self.cycle + 1)
 
     def ago(self, value, cycles):
+        """To be called outside ``m.If``, which would hold the registers back."""
         for _ in range(cycles):
             was = Signal.like(value, name="was")
             self.m.d.sync += was.eq(value)
@@ -172,9 +174,9 @@ class ScaleSpec(wiring.Component):
     """With a stream a current is the product with its slope, plus the bias, without the fraction.
 
     Modulo its width: ``biases-folded`` says what that is of. Without one, nothing is changed. The
-    factors are followed to the multiplier, and the bias and the slope or threshold past it; what is
-    in the register of the product is taken to be that, and simulated. Assumed: ``streamed`` and
-    ``counts`` stay while a layer runs (the record's).
+    factors are followed to the multiplier, the whole product out of it, and the bias and the slope
+    or threshold past it. Assumed: ``streamed`` and ``counts`` stay while a layer runs (the
+    record's).
     """
 
     def __init__(self, width):
@@ -202,10 +204,13 @@ class ScaleSpec(wiring.Component):
             registers[name] for name in ("operand", "factor", "value0", "product0")
         )
         asked, slope = history.ago(self.current, 1), history.ago(self.limit, 1)
+        # Beside the circuit's own multiplication, where Yosys sees that they are the same one.
+        exact = Signal(signed(len(value) + SLOPE_BITS))
+        fragment.add_statements("sync", exact.eq(value * factor[:SLOPE_BITS]))
         with m.If(history.cycle == scale.latency):
             m.d.comb += [
                 Assert(operand.as_signed() == asked),
-                Assert(factor == slope),
+                Assert(factor == slope), Assert(product == exact),
                 Assert(value == Mux(self.counts, operand, operand.as_signed())),
                 Assert(scale.out_current[0] == Mux(
                     self.streamed, ((product + bias) >> SLOPE_FRACTION)[: scale.width].as_signed(),

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from amaranth.hdl import Fragment
 from tests.mutants.mutation import Mutation
 
 __all__ = ["Circuit", "Claim", "ProofError", "elaborated", "inside", "ongoing"]
+
+
+#: Claims put integers of z3 into the modules that they speak of, which all threads share.
+_ALONE = threading.RLock()
 
 
 class ProofError(RuntimeError):
@@ -154,21 +159,26 @@ class Claim:
 
     @property
     def kind(self):
-        return f"{len(self.cases())} statements"
+        with _ALONE:
+            return f"{len(self.cases())} statements"
 
     @property
     def digest(self):
-        text = "\0".join(f"{name} {claim.sexpr()}" for name, claim in self.cases().items())
+        with _ALONE:
+            text = "\0".join(f"{name} {claim.sexpr()}" for name, claim in self.cases().items())
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def holds(self, limit=None):
-        for name, claim in self.cases().items():
-            solver = z3.Solver()
-            if limit:
-                solver.set(timeout=round(1000 * limit))
-            answer = solver.check(z3.Not(claim))
-            if answer == z3.unknown:
-                raise ProofError(f"{self.name}, {name}: no answer, {solver.reason_unknown()}")
-            if answer == z3.sat:
-                return False
-        return True
+        with _ALONE:
+            return all(
+                self._is_valid(name, claim, limit) for name, claim in self.cases().items()
+            )
+
+    def _is_valid(self, name, claim, limit):
+        solver = z3.Solver()
+        if limit:
+            solver.set(timeout=round(1000 * limit))
+        answer = solver.check(z3.Not(claim))
+        if answer == z3.unknown:
+            raise ProofError(f"{self.name}, {name}: no answer, {solver.reason_unknown()}")
+        return answer == z3.unsat
