@@ -308,6 +308,7 @@ def test_proofs_table_is_that_of_the_proofs():
     report = results.load_proofs()
     page = results.PROOFS_PAGE.read_text()
     assert report["proofs"] and results.render_proofs(page, report) == page
+    assert f"{len(report['proofs'])} proofs by" in README
     fewer = dict(list(report["proofs"].items())[1:])
     assert results.render_proofs(page, {**report, "proofs": fewer}) != page
 
