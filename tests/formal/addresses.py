@@ -17,7 +17,7 @@ Simulated is all of that.
 from dataclasses import replace
 from functools import partial
 
-from amaranth.hdl import Assert, Assume, Const, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Const, Mux, Signal
 
 from sw.record import Kind
 from tests.formal.progress import SequencerSpec, WriterSpec
@@ -162,10 +162,15 @@ class AddressSpec(SequencerSpec):
 class PlaceSpec(WriterSpec):
     """The n-th pixel of a layer is written to its words, the n-th from ``out_base`` on.
 
-    A pixel has as many words as its tiles fill; a layer has ``out_width_last`` + 1 pixels a row and
+    A pixel has as many words as its tiles fill, a row ``out_width_last`` + 1 pixels, and each pass
+    a plane, ``out_plane`` words behind the one before. With strips a tile of the first
+    ``halo_below`` rows is written ``strip_words`` higher, too, and one of the last ``halo_above``
+    rows so much lower, and no other. Where that is in the map, ``writes-in-map`` says. A layer has
     ``out_height_last`` + 1 rows, which is asserted with ``writer-ends``, whose spec this one adds
-    to. Assumed, as there, of the sequencer: the record is constant from ``clear`` on, which comes
-    when all is written, and no group comes behind the layer's last. Not of logits, nor with strips.
+    to.
+
+    Assumed, as there, of the sequencer: the record is constant from ``clear`` on, which comes when
+    all is written, and no group comes behind the layer's last. Not of logits.
     """
 
     def elaborate(self, platform):
@@ -174,45 +179,88 @@ class PlaceSpec(WriterSpec):
         address, part, group = (inner[name] for name in ("address", "part", "group"))
         tile_bits, part_bits = engine.groups.bit_length() - 1, len(part)
         tile, of_tile = group[tile_bits:], group[:tile_bits]
-        pixel, here, held = (Signal.like(address, name=n) for n in ("pixel", "here", "held"))
-        held_part, held_ends = Signal.like(part), Signal()
-        # A tile goes to the memory two cycles after its last group has come.
-        coming, leaving = dut.passed & inner["ends_tile"], inner["flush"]
-        m.d.comb += here.eq(pixel + (tile >> part_bits))
-        with m.If(self.valid & of_tile.all()):
-            m.d.sync += [
-                held.eq(here), held_part.eq(tile[:part_bits]), held_ends.eq(inner["last_group"]),
-            ]
+        pixel, row, column = (
+            Signal.like(like, name=f"own_{name}") for name, like in (
+                ("pixel", address), ("row", dut.row), ("column", dut.column),
+            )
+        )
+        # The cycles since a tile's last group has come: two until it goes to the memory, or then
+        # into one halo, into the other, and into its place.
+        ends = self.valid & of_tile.all()
+        came = Signal(dut.latency)
+        halos, written = came[2:], came[-1]
+        m.d.sync += came.eq(Cat(ends, came))
+        here = {
+            "place": (pixel + (tile >> part_bits))[: len(address)], "part": tile[:part_bits],
+            "ends": inner["last_group"], "row": row,
+        }
+        if engine.passes > 1:
+            here["pass"] = inner["coming"].number
+        held, copied = (
+            {name: Signal(len(value), name=f"{when}_{name}") for name, value in here.items()}
+            for when in ("held", "copied")
+        )
+        with m.If(ends):
+            m.d.sync += [register.eq(here[name]) for name, register in held.items()]
             with m.If(inner["last_group"]):
-                m.d.sync += pixel.eq(pixel + (layer.tiles_last >> part_bits) + 1)
+                m.d.sync += [
+                    pixel.eq(pixel + (layer.tiles_last >> part_bits) + 1), column.eq(column + 1),
+                ]
+                with m.If(column == layer.out_width_last):
+                    m.d.sync += [column.eq(0), row.eq(row + 1)]
+        with m.If(came[1]):
+            m.d.sync += [register.eq(held[name]) for name, register in copied.items()]
+        # Of the tile that is on its way to the memory, or if there is none, of the next.
+        due = {
+            name: Mux(halos.any(), copied[name], Mux(came[:2].any(), held[name], here[name]))
+            for name in here
+        }
         begun = Signal()
         with m.If(self.clear):
-            m.d.sync += [pixel.eq(layer.out_base), begun.eq(1)]
+            m.d.sync += [pixel.eq(layer.out_base), row.eq(0), column.eq(0), begun.eq(1)]
         m.d.comb += [
-            Assume(~self.clear | ~(dut.passed | leaving)),
-            Assume(~(dut.passed | leaving) | (self.record == layer.as_value())),
-            Assert(begun | ~(self.running | dut.passed | leaving)),
+            Assume(~self.clear | ~came.any()),
+            Assume(~came.any() | (self.record == layer.as_value())),
+            Assert(begun | ~(self.running | came.any())),
+            Assert(came[:2] == Cat(dut.passed & inner["ends_tile"], inner["flush"])),
         ]
-        place = held
+        place, banks, to = due["place"], dut.write_banks, dut.write_address
         if engine.passes > 1:
-            into, out_of = inner["coming"], inner["leaving"]
-            held_pass = Signal.like(into.number)
-            with m.If(self.valid & of_tile.all()):
-                m.d.sync += held_pass.eq(into.number)
-            place = (held + inner["plane"])[: len(held)]
-            with m.If(begun & ~self.clear):
-                m.d.comb += Assert(
-                    out_of.number == Mux(coming | leaving, held_pass, into.number)
-                )
+            number, plane = inner["leaving"].number, inner["plane"]
+            place = (place + plane)[: len(to)]
+            with m.If((self.running | came.any()) & ~self.clear):
+                m.d.comb += [
+                    Assert(number == due["pass"]), Assert(number >= layer.first_pass),
+                    Assert(
+                        plane == ((number - layer.first_pass)[: len(number)] * layer.out_plane)[
+                            : len(plane)
+                        ]
+                    ),
+                ]
         with m.If(begun & ~self.clear):
             m.d.comb += [
-                Assert(~dut.write_banks.any() | (dut.write_address == place)),
-                Assert(address == Mux(coming | leaving, held, here)),
-                Assert(part == Mux(coming | leaving, held_part, tile[:part_bits])),
-                Assert(~(coming & leaving)),
-                Assert(~coming | ((of_tile == 0) & (dut.last_group == held_ends))),
-                Assert(~leaving | ((of_tile <= 1) & (inner["ends_word"] == held_ends))),
+                Assert(~written | (banks.any() & (to == place))),
+                Assert(address == due["place"]), Assert(part == due["part"]),
+                Assert((dut.row == row) & (dut.column == column)),
+                Assert(~banks.any() | (halos if engine.pixels > 1 else written).any()),
+                # What of the state is reached at all.
+                Assert(~came[0] | (dut.last_group == held["ends"])),
+                Assert(~came[1] | (inner["ends_word"] == held["ends"])),
+                *(
+                    Assert(~came[age] | ((of_tile <= age) & ~came[:age].any()))
+                    for age in range(min(len(came), 4))
+                ),
             ]
+            if engine.pixels > 1:
+                below, above = halos[0], halos[1]
+                m.d.comb += [
+                    Assert(~below | (banks.any() == (due["row"] < layer.halo_below))),
+                    Assert(~below | (to == (place + layer.strip_words)[: len(to)])),
+                    Assert(~above | (
+                        banks.any() == (due["row"] + layer.halo_above > layer.out_height_last)
+                    )),
+                    Assert(~above | (to == (place - layer.strip_words)[: len(to)])),
+                ]
         return m
 
 
@@ -262,6 +310,14 @@ PROOFS = [
             ("-passes", PASSES, (
                 "moves_on = places & leaving.last", "moves_on = places",
                 "each pass is written behind the one before",
+            )),
+            ("-strips", STRIPS, (
+                "near[0].eq(self.row < layer.halo_below)",
+                "near[0].eq(self.row <= layer.halo_below)", "the halo below has a row more",
+            )),
+            ("-strips-passes", STRIPS_IN_PASSES, (
+                "m, tile, flush, ends_word, ended, place\n",
+                "m, tile, flush, ends_word, ended, address\n", "all passes are in one plane",
             )),
         )
     ),
