@@ -17,12 +17,16 @@ Simulated is all of that.
 from dataclasses import replace
 from functools import partial
 
-from amaranth.hdl import Assert, Assume, Cat, Const, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
+from hw.record import layer_layout
+from hw.writer import Writer
 from sw.record import Kind
 from tests.formal.progress import SequencerSpec, WriterSpec
-from tests.formal.proof import Circuit
-from tests.hw.support import PAIRS_IN_PASSES, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
+from tests.formal.proof import Circuit, elaborated
+from tests.hw.support import PAIRS, PAIRS_IN_PASSES, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
 from tests.mutants.mutation import Mutation
 
 __all__ = ["PROOFS"]
@@ -264,6 +268,80 @@ class PlaceSpec(WriterSpec):
         return m
 
 
+class LogitSpec(wiring.Component):
+    """The n-th group of a readout is word n from ``out_base`` on, if it has classes, else no word.
+
+    ``written`` comes a cycle behind the last of these words, and none before. Assumed:
+
+    - of the sequencer: the record is constant from ``clear`` on, which comes when all is written;
+    - of the core: only a readout has logits, and it has no spikes;
+    - of records: groups are no more than the Writer counts. ``sw.program`` has so many channels
+      of a readout as its memory holds, eight for each class, and the Writer counts as far.
+    """
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "clear": In(1), "valid": In(1), "logit_valid": In(1), "layer": In(layer_layout(engine)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer, dut = self.engine, self.layer, Writer(self.engine)
+        m.submodules.writer, inner = elaborated(dut)
+        m.d.comb += [
+            dut.clear.eq(self.clear), dut.valid.eq(self.valid), dut.layer.eq(layer),
+            dut.logit_valid.eq(self.logit_valid),
+        ]
+        running, record = Signal(), Signal(len(layer.as_value()))
+        pending, readout = Signal(dut.latency), layer.kind == Kind.READOUT
+        m.d.sync += [
+            record.eq(layer), pending.eq(Cat(self.valid | self.logit_valid, pending)),
+        ]
+        with m.If(self.clear):
+            m.d.sync += running.eq(1)
+        coming, number = (Signal.like(inner["group"], name=name) for name in ("coming", "number"))
+        comes, ended = Signal(), Signal()
+        m.d.comb += [
+            Assume(~running | self.clear | (record == layer.as_value())),
+            Assume(~(self.valid | self.logit_valid) | (running & ~self.clear)),
+            Assume(~self.clear | ~pending.any()),
+            Assume(~Mux(readout, self.valid, self.logit_valid)),
+            Assume(~self.logit_valid | ~coming.all()),
+            Assert(running | ~pending.any()),
+        ]
+        m.d.sync += [comes.eq(self.logit_valid), number.eq(coming)]
+        with m.If(self.logit_valid):
+            m.d.sync += coming.eq(coming + 1)
+        with m.If(self.clear):
+            m.d.sync += coming.eq(0)
+        classes, writes = layer.channels, dut.write_banks.any()
+        word, last, now, words = Signal(), Signal(), Signal.like(coming), Signal.like(classes)
+        m.d.comb += [
+            now.eq(Mux(comes, number, coming)),
+            words.eq((classes + engine.units - 1) >> (engine.units.bit_length() - 1)),
+            word.eq(comes & (number * engine.units < classes)),
+            last.eq(word & ((number + 1) * engine.units >= classes)),
+        ]
+        m.d.sync += ended.eq(last)
+        with m.If(running & readout & ~self.clear):
+            m.d.comb += [
+                Assert(writes == word), Assert(dut.write_banks.all() == word),
+                Assert(~word | (dut.write_address == (layer.out_base + number)[
+                    : len(dut.write_address)
+                ])),
+                Assert(~ended | dut.written),
+                Assert(~dut.written | (coming * engine.units >= classes)),
+                # What of the state is reached at all.
+                Assert(inner["group"] == coming), Assert(~comes | (number + 1 == coming)),
+                Assert(inner["address"] == (layer.out_base + Mux(now < words, now, words))[
+                    : len(inner["address"])
+                ]),
+                *([Assert(inner["plane"] == 0)] if engine.passes > 1 else []),
+            ]
+        return m
+
+
 PROOFS = [
     *(
         Circuit(
@@ -293,6 +371,23 @@ PROOFS = [
                 "strip.eq(strip + 1), element.eq(in_pass),",
                 "strip.eq(strip + 1), element.eq(pixel),",
                 "all strips but the first are of the first pass",
+            )),
+        )
+    ),
+    *(
+        Circuit(
+            f"writer-logits{name}", "logits are written to as many words as they fill, and no more",
+            partial(LogitSpec, engine), Mutation("hw/writer.py", *change),
+            depth=7, inductive=True,
+        )
+        for name, engine, change in (
+            ("", PAIRS, (
+                "logit_real.eq(self.logit_valid & real[0])", "logit_real.eq(self.logit_valid)",
+                "groups without classes are words, too",
+            )),
+            ("-strips-passes", STRIPS_IN_PASSES, (
+                "(moves_on & (closes | (part == parts - 1))) | logit_real",
+                "moves_on & (closes | (part == parts - 1))", "all logits are written to one word",
             )),
         )
     ),
