@@ -21,6 +21,7 @@ from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from hw.readout import Readout
 from hw.record import layer_layout
 from hw.writer import Writer
 from sw.record import Kind
@@ -275,28 +276,31 @@ class LogitSpec(wiring.Component):
 
     - of the sequencer: the record is constant from ``clear`` on, which comes when all is written;
     - of the core: only a readout has logits, and it has no spikes;
-    - of records: groups are no more than the Writer counts. ``sw.program`` has so many channels
-      of a readout as its memory holds, eight for each class, and the Writer counts as far.
+    - of records: there are fewer groups than the Writer counts, which is beyond the channels that
+      a memory holds (``sw.program``); a readout has eight for each class.
     """
 
     def __init__(self, engine):
         self.engine = engine
         super().__init__({
-            "clear": In(1), "valid": In(1), "logit_valid": In(1), "layer": In(layer_layout(engine)),
+            "clear": In(1), "valid": In(1), "plane_valid": In(1), "layer": In(layer_layout(engine)),
         })
 
     def elaborate(self, platform):
         m = Module()
         engine, layer, dut = self.engine, self.layer, Writer(self.engine)
+        self.dut, logits = dut, Readout(engine.units, engine.lanes, width=1)
         m.submodules.writer, inner = elaborated(dut)
+        m.submodules.logits, comes_next = logits, logits.out_valid
         m.d.comb += [
             dut.clear.eq(self.clear), dut.valid.eq(self.valid), dut.layer.eq(layer),
-            dut.logit_valid.eq(self.logit_valid),
+            logits.clear.eq(self.clear), logits.valid.eq(self.plane_valid),
+            dut.logit_valid.eq(comes_next),
         ]
         running, record = Signal(), Signal(len(layer.as_value()))
-        pending, readout = Signal(dut.latency), layer.kind == Kind.READOUT
+        pending, readout = Signal(dut.latency + logits.latency), layer.kind == Kind.READOUT
         m.d.sync += [
-            record.eq(layer), pending.eq(Cat(self.valid | self.logit_valid, pending)),
+            record.eq(layer), pending.eq(Cat(self.valid | self.plane_valid, pending)),
         ]
         with m.If(self.clear):
             m.d.sync += running.eq(1)
@@ -304,14 +308,14 @@ class LogitSpec(wiring.Component):
         comes, ended = Signal(), Signal()
         m.d.comb += [
             Assume(~running | self.clear | (record == layer.as_value())),
-            Assume(~(self.valid | self.logit_valid) | (running & ~self.clear)),
+            Assume(~(self.valid | self.plane_valid) | (running & ~self.clear)),
             Assume(~self.clear | ~pending.any()),
-            Assume(~Mux(readout, self.valid, self.logit_valid)),
-            Assume(~self.logit_valid | ~coming.all()),
+            Assume(~Mux(readout, self.valid, self.plane_valid)),
+            Assume(~comes_next | ~coming.all()),
             Assert(running | ~pending.any()),
         ]
-        m.d.sync += [comes.eq(self.logit_valid), number.eq(coming)]
-        with m.If(self.logit_valid):
+        m.d.sync += [comes.eq(comes_next), number.eq(coming)]
+        with m.If(comes_next):
             m.d.sync += coming.eq(coming + 1)
         with m.If(self.clear):
             m.d.sync += coming.eq(0)
