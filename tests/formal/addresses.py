@@ -1,17 +1,18 @@
-"""No row of the spike memory is read in the cycle in which a layer writes it (without strips).
+"""No row of the spike memory is read in the cycle in which a layer writes it.
 
 The pieces. What is read is word 0, or inside the map the operand's element (``hw.core``). That is
 ``start`` and steps of the record (``walk-addresses``), which for records of ``sw.program`` are
 those to a word of the map that the layer reads (``walk-fields``). What is written are the words of
-its pixels, from ``out_base`` on (``writer-places``), and never word 0 (``writer-order``). These two
-maps have no word in common, nor has a third that a stem core writes meanwhile (``maps-apart``).
-Operands are valid only while the sequencer walks, and it does so for the next layer only after
-``written``, which comes with the layer's last word (``writer-ends``); then ``busy`` falls, before
-which the host does nothing (``host-waits``).
+its pixels, from ``out_base`` on, and with strips those of their halos (``writer-places``), or its
+logits (``writer-logits``). For records of ``sw.program`` these are words of the map that the layer
+writes (``writes-in-map``). The two maps have no word in common, nor has a third that a stem core
+writes meanwhile, and none has word 0 (``maps-apart``). Such a stem's words may wait for those of
+the other core, but not for long (``stem-waits``).
 
-Not proven: that maps with halos are written where they should be, that logits end where their map
-does, and what the accelerator does with a stem core's word that waits for one of the other core.
-Simulated is all of that.
+Operands are valid only while the sequencer walks, and it does so for the next layer only after
+``written``, which comes with the layer's last word (``writer-ends``), or with logits a cycle behind
+(``writer-logits``); then ``busy`` falls, before which, and for two cycles behind, the host does
+nothing (``host-waits``).
 """
 
 from dataclasses import replace
@@ -274,7 +275,8 @@ class LogitSpec(wiring.Component):
 
     ``written`` comes a cycle behind the last of these words, and none before. Assumed:
 
-    - of the sequencer: the record is constant from ``clear`` on, which comes when all is written;
+    - of the sequencer: the record is constant from ``clear`` on, which comes when all is written,
+      and the groups that fill up a readout's last tile have left, too;
     - of the core: only a readout has logits, and it has no spikes;
     - of records: there are fewer groups than the Writer counts, which is beyond the channels that
       a memory holds (``sw.program``); a readout has eight for each class.

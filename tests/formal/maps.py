@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import z3
 
-from sw import program
+from sw import packing, program
 from sw.engine import EngineError
 from sw.layers import Conv, Readout, Stem
 from sw.record import MAP_LIMIT
@@ -206,15 +206,36 @@ class _Records:
         return {}
 
 
+def _tiles_last(channels, pe):
+    """The record's field for so many channels, whose entries are padded, then counted."""
+    entries = SimpleNamespace(shape=[channels], ndim=1)
+    image = SimpleNamespace(
+        core=SimpleNamespace(pe=pe), weight_bits=16, used=lambda region: 0,
+        words={program.Region.WEIGHTS: [], program.Region.CHANNELS: []},
+    )
+
+    def pad(entries, widths, **_):
+        return SimpleNamespace(count=entries.shape[0] + sum(widths[0]), ravel=lambda: None)
+
+    with (
+        patch.object(packing, "np", SimpleNamespace(pad=pad)),
+        patch("sw.program.len", lambda padded: padded.count),
+        patch.object(program, "channel_slot_bits", lambda core: 8),
+    ):
+        padded = packing.pad_to(entries, 0, pe, 0)
+        return program._CoreImage._place(image, None, padded)["tiles_last"]
+
+
 def writes_in_map():
     """Words that the Writer writes for the records of ``compile_program`` are those of the map.
 
-    Of any widths and channels; ``channels`` stands for the words of a pixel. What it writes
-    is asserted with ``writer-places``: pixel after pixel from ``out_base`` on, in each pass
-    ``out_plane`` further, and ``strip_words`` higher and lower what is in a halo; and with
-    ``writer-logits``. The map begins where ``_allocate`` says, any number here, and is as large as
-    ``_spike_words`` says, on which ``maps-apart`` rests. Of strips all is assumed that
-    ``halos-fit`` states.
+    Of any widths and channels; ``channels`` stands for the words of a pixel, as many as the Writer
+    makes of its tiles. What it writes is asserted with ``writer-places``: pixel after pixel from
+    ``out_base`` on, in each pass ``out_plane`` further, and ``strip_words`` higher and lower what
+    is in a halo; and with ``writer-logits``. Each is the word of its row as ``strips`` stores rows:
+    those of the halo above, of the strip, of the halo below. The map begins where ``_allocate``
+    says, any number here, and is as large as ``_spike_words`` says, on which ``maps-apart`` rests.
+    Of strips all is assumed that ``halos-fit`` states.
     """
     maps, claims = 3, {}
     first = z3.Ints(" ".join(f"first_{index}" for index in range(maps + 1)))
@@ -244,6 +265,7 @@ def writes_in_map():
         ):
             program.compile_program(image, engine)
             sizes = program._spike_words(network, engine)
+            planes = program._plane_words(network, engine)
         records = [values for values, _ in made[0].records]
         for index, record in enumerate(records[:-1]):
             place = (
@@ -257,15 +279,19 @@ def writes_in_map():
                     (v.word, v.channels), (v.number, engine.passes - record["first_pass"]),
                 )),
             )
-            for name, written, moved in (
-                ("place", True, 0),
-                ("halo below", v.y < record["halo_below"], record["strip_words"]),
+            for name, written, moved, strip in (
+                ("place", True, 0, 0),
+                ("halo below", v.y < record["halo_below"], record["strip_words"], 1),
                 ("halo above", v.y + record["halo_above"] > record["out_height_last"],
-                 -record["strip_words"]),
+                 -record["strip_words"], -1),
             ):
-                word = place + moved - first[index]
+                word, row = place + moved - first[index], v.above + v.y + strip * v.rows
+                stored = (row * v.width + v.x) * v.channels + v.word
                 claims[f"layer {index}, {passes} passes: {name}"] = z3.Implies(
-                    z3.And(given, written), z3.And(word >= 0, word < sizes[index])
+                    z3.And(given, written), z3.And(
+                        row >= 0, row < cut.stored_rows, word == v.number * planes[index] + stored,
+                        word >= 0, word < sizes[index],
+                    )
                 )
         record = records[-1]
         word = record["out_base"] + v.group - first[-1]
@@ -273,6 +299,15 @@ def writes_in_map():
             z3.And(v.group >= 0, v.group * units < record["channels"]),
             z3.And(word >= 0, word < sizes[-1]),
         )
+    for pe, simd in product((4, 8, 16, 32, 64, 128), repeat=2):
+        if pe <= simd:
+            engine = SimpleNamespace(pe=pe, simd=simd)
+            with _DIVISION:
+                words = program._words_per_pixel(v.channels, engine)
+                counted = _tiles_last(v.channels, pe) // (simd // pe) + 1
+            claims[f"words of {simd} channels, tiles of {pe}"] = z3.Implies(
+                v.channels >= 1, counted == words
+            )
     return claims
 
 
