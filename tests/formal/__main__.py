@@ -17,6 +17,7 @@ from sw.files import replace_file
 from tests.formal import (
     addresses,
     agmm,
+    ahead,
     folding,
     handout,
     host,
@@ -42,7 +43,7 @@ RESULTS = ROOT / "results" / "formal.json"
 PROOFS = {
     proof.name: proof
     for module in (
-        streams, line, host, memories, addresses, maps, progress, layer_ends, handout, sums,
+        streams, line, host, memories, addresses, ahead, maps, progress, layer_ends, handout, sums,
         stages, agmm, neurons, widths, ranges, folding,
     )
     for proof in module.PROOFS

@@ -1,28 +1,34 @@
-"""No row of the spike memory is read in the cycle in which a layer writes it (without strips).
+"""No row of the spike memory is read in the cycle in which a layer writes it.
 
 The pieces. What is read is word 0, or inside the map the operand's element (``hw.core``). That is
 ``start`` and steps of the record (``walk-addresses``), which for records of ``sw.program`` are
 those to a word of the map that the layer reads (``walk-fields``). What is written are the words of
-its pixels, from ``out_base`` on (``writer-places``), and never word 0 (``writer-order``). These two
-maps have no word in common, nor has a third that a stem core writes meanwhile (``maps-apart``).
-Operands are valid only while the sequencer walks, and it does so for the next layer only after
-``written``, which comes with the layer's last word (``writer-ends``); then ``busy`` falls, before
-which the host does nothing (``host-waits``).
+its pixels, from ``out_base`` on, and with strips those of their halos (``writer-places``), or its
+logits (``writer-logits``). For records of ``sw.program`` these are words of the map that the layer
+writes (``writes-in-map``). The two maps have no word in common, nor has a third that a stem core
+writes meanwhile, and none has word 0 (``maps-apart``). Such a stem's words may wait for those of
+the other core, but not for long (``stem-waits``).
 
-Not proven: that maps with halos are written where they should be, that logits end where their map
-does, and what the accelerator does with a stem core's word that waits for one of the other core.
-Simulated is all of that.
+Operands are valid only while the sequencer walks, and it does so for the next layer only after
+``written``, which comes with the layer's last word (``writer-ends``), or with logits a cycle behind
+(``writer-logits``); then ``busy`` falls, before which, and for two cycles behind, the host does
+nothing (``host-waits``).
 """
 
 from dataclasses import replace
 from functools import partial
 
-from amaranth.hdl import Assert, Assume, Const, Mux, Signal
+from amaranth.hdl import Assert, Assume, Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
+from hw.readout import Readout
+from hw.record import layer_layout
+from hw.writer import Writer
 from sw.record import Kind
 from tests.formal.progress import SequencerSpec, WriterSpec
-from tests.formal.proof import Circuit
-from tests.hw.support import PAIRS_IN_PASSES, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
+from tests.formal.proof import Circuit, elaborated
+from tests.hw.support import PAIRS, PAIRS_IN_PASSES, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
 from tests.mutants.mutation import Mutation
 
 __all__ = ["PROOFS"]
@@ -162,10 +168,15 @@ class AddressSpec(SequencerSpec):
 class PlaceSpec(WriterSpec):
     """The n-th pixel of a layer is written to its words, the n-th from ``out_base`` on.
 
-    A pixel has as many words as its tiles fill; a layer has ``out_width_last`` + 1 pixels a row and
+    A pixel has as many words as its tiles fill, a row ``out_width_last`` + 1 pixels, and each pass
+    a plane, ``out_plane`` words behind the one before. With strips a tile of the first
+    ``halo_below`` rows is written ``strip_words`` higher, too, and one of the last ``halo_above``
+    rows so much lower, and no other. Where that is in the map, ``writes-in-map`` says. A layer has
     ``out_height_last`` + 1 rows, which is asserted with ``writer-ends``, whose spec this one adds
-    to. Assumed, as there, of the sequencer: the record is constant from ``clear`` on, which comes
-    when all is written, and no group comes behind the layer's last. Not of logits, nor with strips.
+    to.
+
+    Assumed, as there, of the sequencer: the record is constant from ``clear`` on, which comes when
+    all is written, and no group comes behind the layer's last. Not of logits.
     """
 
     def elaborate(self, platform):
@@ -174,44 +185,165 @@ class PlaceSpec(WriterSpec):
         address, part, group = (inner[name] for name in ("address", "part", "group"))
         tile_bits, part_bits = engine.groups.bit_length() - 1, len(part)
         tile, of_tile = group[tile_bits:], group[:tile_bits]
-        pixel, here, held = (Signal.like(address, name=n) for n in ("pixel", "here", "held"))
-        held_part, held_ends = Signal.like(part), Signal()
-        # A tile goes to the memory two cycles after its last group has come.
-        coming, leaving = dut.passed & inner["ends_tile"], inner["flush"]
-        m.d.comb += here.eq(pixel + (tile >> part_bits))
-        with m.If(self.valid & of_tile.all()):
-            m.d.sync += [
-                held.eq(here), held_part.eq(tile[:part_bits]), held_ends.eq(inner["last_group"]),
-            ]
+        pixel, row, column = (
+            Signal.like(like, name=f"own_{name}") for name, like in (
+                ("pixel", address), ("row", dut.row), ("column", dut.column),
+            )
+        )
+        # The cycles since a tile's last group has come: two until it goes to the memory, or then
+        # into one halo, into the other, and into its place.
+        ends = self.valid & of_tile.all()
+        came = Signal(dut.latency)
+        halos, written = came[2:], came[-1]
+        m.d.sync += came.eq(Cat(ends, came))
+        here = {
+            "place": (pixel + (tile >> part_bits))[: len(address)], "part": tile[:part_bits],
+            "ends": inner["last_group"], "row": row,
+        }
+        if engine.passes > 1:
+            here["pass"] = inner["coming"].number
+        held, copied = (
+            {name: Signal(len(value), name=f"{when}_{name}") for name, value in here.items()}
+            for when in ("held", "copied")
+        )
+        with m.If(ends):
+            m.d.sync += [register.eq(here[name]) for name, register in held.items()]
             with m.If(inner["last_group"]):
-                m.d.sync += pixel.eq(pixel + (layer.tiles_last >> part_bits) + 1)
+                m.d.sync += [
+                    pixel.eq(pixel + (layer.tiles_last >> part_bits) + 1), column.eq(column + 1),
+                ]
+                with m.If(column == layer.out_width_last):
+                    m.d.sync += [column.eq(0), row.eq(row + 1)]
+        with m.If(came[1]):
+            m.d.sync += [register.eq(held[name]) for name, register in copied.items()]
+        # Of the tile that is on its way to the memory, or if there is none, of the next.
+        due = {
+            name: Mux(halos.any(), copied[name], Mux(came[:2].any(), held[name], here[name]))
+            for name in here
+        }
         begun = Signal()
         with m.If(self.clear):
-            m.d.sync += [pixel.eq(layer.out_base), begun.eq(1)]
+            m.d.sync += [pixel.eq(layer.out_base), row.eq(0), column.eq(0), begun.eq(1)]
         m.d.comb += [
-            Assume(~self.clear | ~(dut.passed | leaving)),
-            Assume(~(dut.passed | leaving) | (self.record == layer.as_value())),
-            Assert(begun | ~(self.running | dut.passed | leaving)),
+            Assume(~self.clear | ~came.any()),
+            Assume(~came.any() | (self.record == layer.as_value())),
+            Assert(begun | ~(self.running | came.any())),
+            Assert(came[:2] == Cat(dut.passed & inner["ends_tile"], inner["flush"])),
         ]
-        place = held
+        place, banks, to = due["place"], dut.write_banks, dut.write_address
         if engine.passes > 1:
-            into, out_of = inner["coming"], inner["leaving"]
-            held_pass = Signal.like(into.number)
-            with m.If(self.valid & of_tile.all()):
-                m.d.sync += held_pass.eq(into.number)
-            place = (held + inner["plane"])[: len(held)]
-            with m.If(begun & ~self.clear):
-                m.d.comb += Assert(
-                    out_of.number == Mux(coming | leaving, held_pass, into.number)
-                )
+            number, plane = inner["leaving"].number, inner["plane"]
+            place = (place + plane)[: len(to)]
+            with m.If((self.running | came.any()) & ~self.clear):
+                m.d.comb += [
+                    Assert(number == due["pass"]), Assert(number >= layer.first_pass),
+                    Assert(
+                        plane == ((number - layer.first_pass)[: len(number)] * layer.out_plane)[
+                            : len(plane)
+                        ]
+                    ),
+                ]
         with m.If(begun & ~self.clear):
             m.d.comb += [
-                Assert(~dut.write_banks.any() | (dut.write_address == place)),
-                Assert(address == Mux(coming | leaving, held, here)),
-                Assert(part == Mux(coming | leaving, held_part, tile[:part_bits])),
-                Assert(~(coming & leaving)),
-                Assert(~coming | ((of_tile == 0) & (dut.last_group == held_ends))),
-                Assert(~leaving | ((of_tile <= 1) & (inner["ends_word"] == held_ends))),
+                Assert(~written | (banks.any() & (to == place))),
+                Assert(address == due["place"]), Assert(part == due["part"]),
+                Assert((dut.row == row) & (dut.column == column)),
+                Assert(~banks.any() | (halos if engine.pixels > 1 else written).any()),
+                # What of the state is reached at all.
+                Assert(~came[0] | (dut.last_group == held["ends"])),
+                Assert(~came[1] | (inner["ends_word"] == held["ends"])),
+                *(
+                    Assert(~came[age] | ((of_tile <= age) & ~came[:age].any()))
+                    for age in range(min(len(came), 4))
+                ),
+            ]
+            if engine.pixels > 1:
+                below, above = halos[0], halos[1]
+                m.d.comb += [
+                    Assert(~below | (banks.any() == (due["row"] < layer.halo_below))),
+                    Assert(~below | (to == (place + layer.strip_words)[: len(to)])),
+                    Assert(~above | (
+                        banks.any() == (due["row"] + layer.halo_above > layer.out_height_last)
+                    )),
+                    Assert(~above | (to == (place - layer.strip_words)[: len(to)])),
+                ]
+        return m
+
+
+class LogitSpec(wiring.Component):
+    """The n-th group of a readout is word n from ``out_base`` on, if it has classes, else no word.
+
+    ``written`` comes a cycle behind the last of these words, and none before. Assumed:
+
+    - of the sequencer: the record is constant from ``clear`` on, which comes when all is written,
+      and the groups that fill up a readout's last tile have left, too;
+    - of the core: only a readout has logits, and it has no spikes;
+    - of records: there are fewer groups than the Writer counts, which is beyond the channels that
+      a memory holds (``sw.program``); a readout has eight for each class.
+    """
+
+    def __init__(self, engine):
+        self.engine = engine
+        super().__init__({
+            "clear": In(1), "valid": In(1), "plane_valid": In(1), "layer": In(layer_layout(engine)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        engine, layer, dut = self.engine, self.layer, Writer(self.engine)
+        self.dut, logits = dut, Readout(engine.units, engine.lanes, width=1)
+        m.submodules.writer, inner = elaborated(dut)
+        m.submodules.logits, comes_next = logits, logits.out_valid
+        m.d.comb += [
+            dut.clear.eq(self.clear), dut.valid.eq(self.valid), dut.layer.eq(layer),
+            logits.clear.eq(self.clear), logits.valid.eq(self.plane_valid),
+            dut.logit_valid.eq(comes_next),
+        ]
+        running, record = Signal(), Signal(len(layer.as_value()))
+        pending, readout = Signal(dut.latency + logits.latency), layer.kind == Kind.READOUT
+        m.d.sync += [
+            record.eq(layer), pending.eq(Cat(self.valid | self.plane_valid, pending)),
+        ]
+        with m.If(self.clear):
+            m.d.sync += running.eq(1)
+        coming, number = (Signal.like(inner["group"], name=name) for name in ("coming", "number"))
+        comes, ended = Signal(), Signal()
+        m.d.comb += [
+            Assume(~running | self.clear | (record == layer.as_value())),
+            Assume(~(self.valid | self.plane_valid) | (running & ~self.clear)),
+            Assume(~self.clear | ~pending.any()),
+            Assume(~Mux(readout, self.valid, self.plane_valid)),
+            Assume(~comes_next | ~coming.all()),
+            Assert(running | ~pending.any()),
+        ]
+        m.d.sync += [comes.eq(comes_next), number.eq(coming)]
+        with m.If(comes_next):
+            m.d.sync += coming.eq(coming + 1)
+        with m.If(self.clear):
+            m.d.sync += coming.eq(0)
+        classes, writes = layer.channels, dut.write_banks.any()
+        word, last, now, words = Signal(), Signal(), Signal.like(coming), Signal.like(classes)
+        m.d.comb += [
+            now.eq(Mux(comes, number, coming)),
+            words.eq((classes + engine.units - 1) >> (engine.units.bit_length() - 1)),
+            word.eq(comes & (number * engine.units < classes)),
+            last.eq(word & ((number + 1) * engine.units >= classes)),
+        ]
+        m.d.sync += ended.eq(last)
+        with m.If(running & readout & ~self.clear):
+            m.d.comb += [
+                Assert(writes == word), Assert(dut.write_banks.all() == word),
+                Assert(~word | (dut.write_address == (layer.out_base + number)[
+                    : len(dut.write_address)
+                ])),
+                Assert(~ended | dut.written),
+                Assert(~dut.written | (coming * engine.units >= classes)),
+                # What of the state is reached at all.
+                Assert(inner["group"] == coming), Assert(~comes | (number + 1 == coming)),
+                Assert(inner["address"] == (layer.out_base + Mux(now < words, now, words))[
+                    : len(inner["address"])
+                ]),
+                *([Assert(inner["plane"] == 0)] if engine.passes > 1 else []),
             ]
         return m
 
@@ -250,6 +382,23 @@ PROOFS = [
     ),
     *(
         Circuit(
+            f"writer-logits{name}", "logits are written to as many words as they fill, and no more",
+            partial(LogitSpec, engine), Mutation("hw/writer.py", *change),
+            depth=7, inductive=True,
+        )
+        for name, engine, change in (
+            ("", PAIRS, (
+                "logit_real.eq(self.logit_valid & real[0])", "logit_real.eq(self.logit_valid)",
+                "groups without classes are words, too",
+            )),
+            ("-strips-passes", STRIPS_IN_PASSES, (
+                "(moves_on & (closes | (part == parts - 1))) | logit_real",
+                "moves_on & (closes | (part == parts - 1))", "all logits are written to one word",
+            )),
+        )
+    ),
+    *(
+        Circuit(
             f"writer-places{name}", "each pixel of a layer is written to its own words of the map",
             partial(PlaceSpec, engine), Mutation("hw/writer.py", *change),
             depth=7, inductive=True,
@@ -262,6 +411,14 @@ PROOFS = [
             ("-passes", PASSES, (
                 "moves_on = places & leaving.last", "moves_on = places",
                 "each pass is written behind the one before",
+            )),
+            ("-strips", STRIPS, (
+                "near[0].eq(self.row < layer.halo_below)",
+                "near[0].eq(self.row <= layer.halo_below)", "the halo below has a row more",
+            )),
+            ("-strips-passes", STRIPS_IN_PASSES, (
+                "m, tile, flush, ends_word, ended, place\n",
+                "m, tile, flush, ends_word, ended, address\n", "all passes are in one plane",
             )),
         )
     ),

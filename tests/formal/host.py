@@ -1,6 +1,6 @@
 """What the host can do to the memories, and when."""
 
-from amaranth.hdl import Assert, Assume, Module, Signal
+from amaranth.hdl import Assert, Assume, Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -15,8 +15,9 @@ __all__ = ["PROOFS"]
 class HostWaits(wiring.Component):
     """While the cores are busy, the host neither writes nor reads; nor both at any time.
 
-    Cores are busy from the cycle after their start, for as long as they like. A deep engine's
-    memories get the writes a cycle later, and that is still before.
+    Nor does it in the first two cycles behind, nor start them again: a word of a stem core may
+    still wait (``stem-waits``). Cores are busy from the cycle after their start, for as long as
+    they like. A deep engine's memories get the writes a cycle later, and that is still before.
     """
 
     rx: In(stream.Signature(8))
@@ -42,8 +43,15 @@ class HostWaits(wiring.Component):
         m.d.comb += Assert(~(port.write.enable & port.read.enable))
         with m.If(self.busy | port.start | port.read.enable):
             m.d.comb += [Assert(~port.write.enable), Assert(~wrote)]
-        with m.If(self.busy):
+        # Behind a run there is its status to send first.
+        soon = Signal(2)
+        m.d.sync += soon.eq(Cat(self.busy, soon))
+        with m.If(self.busy | soon.any()):
             m.d.comb += [Assert(~port.read.enable), Assert(~port.start)]
+        with m.If(soon.any()):
+            m.d.comb += Assert(~port.write.enable)
+        with m.If(soon[1] & ~soon[0]):
+            m.d.comb += Assert(ongoing(of_port, "Status"))
         # A start is followed by nothing else, so induction need not try.
         with m.If(self.busy | started):
             m.d.comb += Assert(ongoing(of_port, "Running"))

@@ -4,17 +4,18 @@ Its functions are called with integers of z3.
 """
 
 from contextlib import suppress
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise, product
 from types import SimpleNamespace
 from unittest.mock import patch
 
 import z3
 
-from sw import program
+from sw import packing, program
 from sw.engine import EngineError
-from sw.layers import Readout
+from sw.layers import Conv, Readout, Stem
 from sw.record import MAP_LIMIT
+from sw.strips import Strips, strips
 from tests.formal.proof import Claim
 from tests.mutants.mutation import Mutation
 
@@ -142,6 +143,174 @@ def fields_place_taps():
     return claims
 
 
+#: What Python's integers have besides. That of z3 floors for a positive divisor.
+_DIVISION = patch.multiple(
+    z3.ArithRef, create=True, __floordiv__=lambda number, divisor: number / divisor,
+    __divmod__=lambda number, divisor: (number / divisor, number % divisor),
+)
+
+
+def _largest(*values):
+    first, *others = values if len(values) > 1 else values[0]
+    return reduce(lambda one, other: z3.If(one >= other, one, other), others, first)
+
+
+def halos_fit():
+    """What ``strips`` gives networks with two or three maps: a halo is of one neighbour's rows.
+
+    Of maps and kernels of any sizes, with strides and pooling.
+    """
+    claims = {}
+    for scales in (*product((1, 2, 4), repeat=1), *product((1, 2, 4), repeat=2)):
+        count = len(scales) + 1
+        heights = z3.Ints(" ".join(f"height_{index}" for index in range(count)))
+        kernels, paddings = (
+            z3.Ints(" ".join(f"{name}_{index}" for index in range(count)))
+            for name in ("kernel", "padding")
+        )
+        convs = []
+        for scale, kernel, padding in zip(scales, kernels, paddings, strict=False):
+            convs.append(Conv(1, stride=min(scale, 2), pool=scale // min(scale, 2)))
+            vars(convs[-1]).update(kernel=kernel, padding=padding)
+        network = SimpleNamespace(
+            layers=[Stem(1), *convs, Readout(1)], name="", layer_name=str,
+            shapes=[None, *(SimpleNamespace(height=height) for height in heights), None],
+        )
+        given = z3.And(*(value >= 1 for value in heights), *(value >= 0 for value in paddings))
+        for pixels in (1, 2, 4, 8, 16):
+            with _DIVISION, patch("sw.strips.max", _largest):
+                ways = _ways(partial(strips, network, SimpleNamespace(pixels=pixels)))
+            for number, (conditions, cuts) in enumerate(ways):
+                claims[f"{pixels} strips, strides {scales}, way {number}"] = z3.Implies(
+                    z3.And(given, *conditions), z3.And(*(
+                        z3.And(
+                            cut.rows >= 1, pixels * cut.rows >= height,
+                            cut.above >= 0, cut.above <= cut.rows,
+                            cut.below >= 0, cut.below <= cut.rows,
+                        ) for cut, height in zip(cuts, heights, strict=True)
+                    )),
+                )
+    return claims
+
+
+class _Records:
+    """The memories of a core of which only what ``compile_program`` says itself is kept."""
+
+    def __init__(self, core, weight_bits):
+        self.records = []
+
+    def add(self, *args):
+        return {}
+
+    def regions(self, *args):
+        return {}
+
+
+def _tiles_last(channels, pe):
+    """The record's field for so many channels, whose entries are padded, then counted."""
+    entries = SimpleNamespace(shape=[channels], ndim=1)
+    image = SimpleNamespace(
+        core=SimpleNamespace(pe=pe), weight_bits=16, used=lambda region: 0,
+        words={program.Region.WEIGHTS: [], program.Region.CHANNELS: []},
+    )
+
+    def pad(entries, widths, **_):
+        return SimpleNamespace(count=entries.shape[0] + sum(widths[0]), ravel=lambda: None)
+
+    with (
+        patch.object(packing, "np", SimpleNamespace(pad=pad)),
+        patch("sw.program.len", lambda padded: padded.count),
+        patch.object(program, "channel_slot_bits", lambda core: 8),
+    ):
+        padded = packing.pad_to(entries, 0, pe, 0)
+        return program._CoreImage._place(image, None, padded)["tiles_last"]
+
+
+def writes_in_map():
+    """Words that the Writer writes for the records of ``compile_program`` are those of the map.
+
+    Of any widths and channels; ``channels`` stands for the words of a pixel, as many as the Writer
+    makes of its tiles. What it writes is asserted with ``writer-places``: pixel after pixel from
+    ``out_base`` on, in each pass ``out_plane`` further, and ``strip_words`` higher and lower what
+    is in a halo; and with ``writer-logits``. Each is the word of its row as ``strips`` stores rows:
+    those of the halo above, of the strip, of the halo below. The map begins where ``_allocate``
+    says, any number here, and is as large as ``_spike_words`` says, on which ``maps-apart`` rests.
+    Of strips all is assumed that ``halos-fit`` states.
+    """
+    maps, claims = 3, {}
+    first = z3.Ints(" ".join(f"first_{index}" for index in range(maps + 1)))
+    names = "rows above below width channels y x word number group"
+    v = SimpleNamespace(**{name: z3.Int(name) for name in names.split()})
+    shape = SimpleNamespace(height=z3.Int("height"), width=v.width, channels=v.channels)
+    cut = Strips(v.rows, v.above, v.below)
+    classes, units = z3.Int("classes"), 4
+    network = SimpleNamespace(
+        layers=[Stem(1), Conv(1), Conv(1), Readout(classes)], T=16, coded=False, leak_shift=1,
+        shapes=[shape] * (maps + 1) + [SimpleNamespace(channels=classes, height=1, width=1)],
+    )
+    data = SimpleNamespace(agmm=None, gain=None)
+    image = SimpleNamespace(network=network, layers=[data] * len(network.layers))
+    for passes in range(1, 17):
+        engine = SimpleNamespace(
+            pe=4, simd=16, lanes=2, units=units, pixels=2, steps=1, passes=16, stem=None,
+            passes_of=lambda T, passes=passes: passes,
+        )
+        made = []
+        with _DIVISION, patch.multiple(
+            program, _check_widths=lambda *args: None, strips=lambda *args: [cut] * maps,
+            _allocate=lambda *args: (first, False), region_words=lambda engine: {},
+            _words_per_pixel=lambda channels, engine: channels,
+            stream_bases=lambda *args: first, stream_fields=lambda *args: {},
+            _CoreImage=lambda *args, made=made: made.append(_Records(*args)) or made[-1],
+        ):
+            program.compile_program(image, engine)
+            sizes = program._spike_words(network, engine)
+            planes = program._plane_words(network, engine)
+        records = [values for values, _ in made[0].records]
+        for index, record in enumerate(records[:-1]):
+            place = (
+                record["out_base"] + v.number * record["out_plane"]
+                + (v.y * (record["out_width_last"] + 1) + v.x) * v.channels + v.word
+            )
+            given = z3.And(
+                v.rows >= 1, v.above >= 0, v.above <= v.rows, v.below >= 0, v.below <= v.rows,
+                *(z3.And(value >= 0, value < end) for value, end in (
+                    (v.y, record["out_height_last"] + 1), (v.x, record["out_width_last"] + 1),
+                    (v.word, v.channels), (v.number, engine.passes - record["first_pass"]),
+                )),
+            )
+            for name, written, moved, strip in (
+                ("place", True, 0, 0),
+                ("halo below", v.y < record["halo_below"], record["strip_words"], 1),
+                ("halo above", v.y + record["halo_above"] > record["out_height_last"],
+                 -record["strip_words"], -1),
+            ):
+                word, row = place + moved - first[index], v.above + v.y + strip * v.rows
+                stored = (row * v.width + v.x) * v.channels + v.word
+                claims[f"layer {index}, {passes} passes: {name}"] = z3.Implies(
+                    z3.And(given, written), z3.And(
+                        row >= 0, row < cut.stored_rows, word == v.number * planes[index] + stored,
+                        word >= 0, word < sizes[index],
+                    )
+                )
+        record = records[-1]
+        word = record["out_base"] + v.group - first[-1]
+        claims[f"logits, {passes} passes"] = z3.Implies(
+            z3.And(v.group >= 0, v.group * units < record["channels"]),
+            z3.And(word >= 0, word < sizes[-1]),
+        )
+    for pe, simd in product((4, 8, 16, 32, 64, 128), repeat=2):
+        if pe <= simd:
+            engine = SimpleNamespace(pe=pe, simd=simd)
+            with _DIVISION:
+                words = program._words_per_pixel(v.channels, engine)
+                counted = _tiles_last(v.channels, pe) // (simd // pe) + 1
+            claims[f"words of {simd} channels, tiles of {pe}"] = z3.Implies(
+                v.channels >= 1, counted == words
+            )
+    return claims
+
+
 PROOFS = [
     Claim(
         "walk-fields", "the steps of a record lead to the words of the taps, which are in the map",
@@ -155,6 +324,20 @@ PROOFS = [
         maps_apart, Mutation(
             "sw/program.py", "if worst > room:", "if worst > room + 1:",
             "two maps may be a word too large",
+        ),
+    ),
+    Claim(
+        "halos-fit", "no halo has more rows than a strip, and strips cover their map",
+        halos_fit, Mutation(
+            "sw/strips.py", "if max(above, below) > last * scale:", "if above > last * scale:",
+            "a halo below may be higher than a strip",
+        ),
+    ),
+    Claim(
+        "writes-in-map", "all words of a layer's output, halos and logits, are those of its map",
+        writes_in_map, Mutation(
+            "sw/program.py", 'values["out_base"] += out_cut.above * row_words\n', "pass\n",
+            "a map begins in its halo",
         ),
     ),
 ]

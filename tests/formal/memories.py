@@ -147,8 +147,8 @@ class WriterSpec(wiring.Component):
     ``out_base`` is written, and never word 0, where taps outside a map read their zeros. Assumed:
     the record is constant from ``clear`` on, which comes when all is written, and no word of the
     layer is behind the end of the memory; the first is the sequencer's doing, the second that of
-    ``sw.program``, which gives every output its place, behind word 0. Not of strips: their halos
-    lie around that.
+    ``sw.program``, which gives every output its place, behind word 0. Not of strips: where their
+    halos lie, ``writer-places`` says.
     """
 
     def __init__(self, engine):
