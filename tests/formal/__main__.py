@@ -22,6 +22,7 @@ from tests.formal import (
     host,
     layer_ends,
     line,
+    logits,
     maps,
     memories,
     neurons,
@@ -42,7 +43,7 @@ RESULTS = ROOT / "results" / "formal.json"
 PROOFS = {
     proof.name: proof
     for module in (
-        streams, line, host, memories, addresses, maps, progress, layer_ends, handout, sums,
+        streams, line, host, memories, addresses, maps, progress, layer_ends, logits, handout, sums,
         stages, agmm, neurons, widths, ranges, folding,
     )
     for proof in module.PROOFS
