@@ -26,6 +26,7 @@ from tests.formal import (
     maps,
     memories,
     neurons,
+    pooling,
     progress,
     ranges,
     stages,
@@ -43,8 +44,8 @@ RESULTS = ROOT / "results" / "formal.json"
 PROOFS = {
     proof.name: proof
     for module in (
-        streams, line, host, memories, addresses, maps, progress, layer_ends, logits, handout, sums,
-        stages, agmm, neurons, widths, ranges, folding,
+        streams, line, host, memories, addresses, maps, progress, layer_ends, logits, handout,
+        pooling, sums, stages, agmm, neurons, widths, ranges, folding,
     )
     for proof in module.PROOFS
 }

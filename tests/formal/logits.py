@@ -1,5 +1,6 @@
 """From a readout's last operand to its last logits: they are reached, and not before."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -23,9 +24,10 @@ class LogitsEndSpec(TilesApartSpec):
     """The n-th set of classes is written to the n-th word, and ``written`` comes with the last.
 
     At most ``groups`` and four cycles behind the layer's last operand, and not before. Again behind
-    each set that only fills the last tile, of which nothing is written; by then the sequencer is on
-    its way. Sequencer, handing out of the array, Readout and Writer; left out is the delay between
-    the first two, which is constant (``array-hands-out``). What logits are: ``readout``.
+    each set that only fills the last tile, of which nothing is written until the next record
+    comes, which begins with another kind; by then the sequencer is on its way. Sequencer, handing
+    out of the array, Readout and Writer; left out is the delay between the first two, which is
+    constant (``array-hands-out``). What logits are: ``readout``. Not of engines with a stream.
 
     Assumed of the records of readouts, and guaranteed by ``sw.program``: one pixel, no pooling, at
     least one class, and as many tiles as the planes of the classes take. Other layers end at any
@@ -105,12 +107,24 @@ class LogitsEndSpec(TilesApartSpec):
         ):
             m.d.comb += Assert(~(flag | ways[stage]) | (age <= groups + 1 + stage))
         m.d.comb += Assert((lasts & ~ways) == 0)
-        on = is_readout & within("Enter", "Run", "Short tile", "Drain")
+        # It is over, and the next record has not come: sets that fill the last tile still leave.
+        over = Signal()
+        with m.If(within("Drain")):
+            m.d.sync += over.eq(is_readout)
+        with m.Elif(walk["word_valid"]):
+            m.d.sync += over.eq(0)
+        after = over & ~within("Drain")
+        m.d.comb += [
+            Assert(~after | within("Idle", "Fetch")),
+            Assert(~(over & within("Fetch")) | (walk["word"] == walk["word_valid"])),
+        ]
+        all_tiles = within("Drain") | after
+        on = is_readout & (all_tiles | within("Enter", "Run", "Short tile"))
         written_sets = (counted >> 3) - done - ways[2]
         with m.If(on):
             m.d.comb += [
                 Assert(known),
-                Assert(ended == Mux(within("Drain"), layer.tiles_last + 1, walk["tile"])),
+                Assert(ended == Mux(all_tiles, layer.tiles_last + 1, walk["tile"])),
                 Assert(self.seen == (ended != 0)), Assert(~self.seen | array_was),
                 Assert(~self.seen | (self.needed == groups)),
                 Assert(gone + left == ended << bits),
@@ -124,7 +138,7 @@ class LogitsEndSpec(TilesApartSpec):
                 Assert(lasts[2] == ways[2] & (counted >= planes)),
                 # With the last set, and not before; each to a word of its own.
                 Assert(writer.written == lasts[3]),
-                Assert(~writer.written | within("Drain")),
+                Assert(~writer.written | all_tiles),
                 Assert(
                     writer.write_banks == Mux(
                         ways[2] & (written_sets < sets), (1 << len(writer.write_banks)) - 1, 0
@@ -173,6 +187,10 @@ PROOFS = [
             "each pass is a tile of its own",
         )),
         ("-strips-passes", support.STRIPS_IN_PASSES, (
+            "hw/sequencer.py", "(layer.kind != Kind.READOUT) | last_turn",
+            "(layer.kind != Kind.READOUT) | last_strip", "each pass is a tile of its own",
+        )),
+        ("-wide", replace(support.SMALL, pe=16, simd=16), (
             "hw/writer.py", "logit_real.eq(self.logit_valid & real[0])",
             "logit_real.eq(self.logit_valid)", "classes that fill a tile are written",
         )),
