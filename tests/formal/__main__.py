@@ -23,9 +23,11 @@ from tests.formal import (
     host,
     layer_ends,
     line,
+    logits,
     maps,
     memories,
     neurons,
+    pooling,
     progress,
     ranges,
     stages,
@@ -43,8 +45,8 @@ RESULTS = ROOT / "results" / "formal.json"
 PROOFS = {
     proof.name: proof
     for module in (
-        streams, line, host, memories, addresses, ahead, maps, progress, layer_ends, handout, sums,
-        stages, agmm, neurons, widths, ranges, folding,
+        streams, line, host, memories, addresses, ahead, maps, progress, layer_ends, logits,
+        handout, pooling, sums, stages, agmm, neurons, widths, ranges, folding,
     )
     for proof in module.PROOFS
 }

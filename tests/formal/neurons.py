@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from amaranth.hdl import Array as Choice
 from amaranth.hdl import Assert, Assume, Cat, Fragment, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
@@ -11,6 +12,7 @@ from hw.scale import BIAS_BITS, Scale
 from hw.stream import clamp
 from sw.formats import (
     GAIN_FRACTION,
+    GAIN_ONE,
     MEMBRANE_EXTRA_BITS,
     SLOPE_BITS,
     SLOPE_FRACTION,
@@ -61,15 +63,18 @@ class MembraneSpec(wiring.Component):
     to its spikes, whatever the registers hold at first: so for all time. What comes from the
     multipliers later is of no effect, so their operands are 0.
 
+    With passes the first step goes on from what is kept (``lif-keeps``), and the last pass alone is
+    masked.
+
     A step is exact if its drive and membrane fit their widths, of which ``sw.bounds`` makes sure
     for the network's, and those come first.
     """
 
-    def __init__(self, lanes, width, leak_shifts, steps=None, shortcuts=False):
-        self.lif = LIF(lanes, width, leak_shifts, steps, shortcuts=shortcuts)
+    def __init__(self, lanes, width, leak_shifts, steps=None, shortcuts=False, passes=1, groups=1):
+        self.lif = LIF(lanes, width, leak_shifts, steps, passes, groups, shortcuts)
         super().__init__({
             "valid": In(1), "threshold": In(THRESHOLD_BITS), "leak_shift": In(2),
-            "step_mask": In(lanes),
+            "step_mask": In(lanes), **({"resume": In(1), "last": In(1)} if passes > 1 else {}),
         })
 
     def elaborate(self, platform):
@@ -84,6 +89,11 @@ class MembraneSpec(wiring.Component):
             Assume(Cat(self.leak_shift == shift for shift in lif.leak_shifts).any()),
         ]
         history.follows(lif.out_valid, self.valid, lif.latency)
+        mask = self.step_mask
+        if lif.passes > 1:
+            m.d.comb += [lif.resume.eq(self.resume), lif.last.eq(self.last)]
+            mask |= (~history.ago(self.last, lif.latency)).replicate(lif.lanes)
+        full = lif.latency if lif.passes > 1 else steps
         wide = signed(lif.width + MEMBRANE_EXTRA_BITS + 3)
         threshold = registers[f"threshold_{lif.drive_latency - 1}"]
         for lane in range(lif.lanes):
@@ -92,9 +102,11 @@ class MembraneSpec(wiring.Component):
                 registers[f"product{lane}"] >> GAIN_FRACTION
             )
             drive, leaked = history.ago(drive, t), Signal(wide, name=f"exact_leaked{lane}")
-            if t:
+            if t or lif.passes > 1:
                 before = Signal(wide, name=f"before{lane}")
-                m.d.comb += before.eq(registers[f"membrane{lane - 1}"])
+                m.d.comb += before.eq(
+                    registers[f"membrane{lane - 1}"] if t else _of(registers, "started", lif, lane)
+                )
                 with m.Switch(self.leak_shift):
                     for shift in lif.leak_shifts:
                         with m.Case(shift):
@@ -111,9 +123,85 @@ class MembraneSpec(wiring.Component):
             m.d.comb += [
                 Assert((history.cycle != t + 1) | ~history.ago(fit, 1)
                        | (membrane == history.ago(rest, 1))),
-                Assert((history.cycle != steps) | ~history.ago(fit, steps - t) | (
-                    lif.spikes[lane] == (history.ago(fires, steps - t) & self.step_mask[lane])
+                Assert((history.cycle != full) | ~history.ago(fit, steps - t) | (
+                    lif.spikes[lane] == (history.ago(fires, steps - t) & mask[lane])
                 )),
+            ]
+        return m
+
+
+def _of(registers, name, lif, lane):
+    """The membrane of a lane's neuron, of those that an LIF with passes keeps."""
+    neuron, bits = lane // lif.steps, lif.width + MEMBRANE_EXTRA_BITS
+    return registers[name].word_select(neuron, bits).as_signed()
+
+
+class KeptSpec(wiring.Component):
+    """A channel's first step in a pass goes on from its last step's membrane in the pass before.
+
+    That of the channel ``groups`` channels before, whenever they come; from 0 where it does not
+    resumes. Currents are any, and gains one. Assumed is nothing.
+    """
+
+    def __init__(self, lanes, width, steps, passes, groups):
+        self.lif = LIF(lanes, width, (1,), steps, passes, groups)
+        super().__init__({
+            "valid": In(1), "resume": In(1), "threshold": In(THRESHOLD_BITS),
+            "current": In(width * lanes),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lif = self.lif
+        m.submodules.lif = fragment = Fragment.get(lif, None)
+        registers = inside(fragment)
+        m.d.comb += [
+            lif.valid.eq(self.valid), lif.resume.eq(self.resume), lif.threshold.eq(self.threshold),
+            Cat(lif.current).eq(self.current), *(gain.eq(GAIN_ONE) for gain in lif.gain),
+        ]
+        due, resumes = self.valid, self.resume
+        for stage in range(lif.drive_latency):
+            was, resumed = Signal(name="was_due"), Signal(name="was_resume")
+            m.d.sync += [was.eq(due), resumed.eq(resumes)]
+            due, resumes = was, resumed
+            m.d.comb += [
+                Assert(registers[f"due{stage}"] == due),
+                Assert(registers[f"resume{stage}"] == resumes),
+            ]
+        # Channels in turn, followed to a cycle behind their last step.
+        channel, done = Signal(range(lif.groups), name="turn"), due
+        place = channel
+        with m.If(due):
+            m.d.sync += channel.eq(channel + 1)
+        for stage in range(lif.steps):
+            later, finished = Signal.like(channel, name="place"), Signal(name="finished")
+            m.d.sync += [later.eq(place), finished.eq(done)]
+            if stage < lif.steps - 1:
+                m.d.comb += [
+                    Assert(registers[f"channel{stage}"] == later),
+                    Assert(registers[f"done{stage}"] == finished),
+                ]
+            place, done = later, finished
+        for lane in range(lif.steps - 1, lif.lanes, lif.steps):
+            membrane, kept, have = registers[f"membrane{lane}"], [], []
+            for number in range(lif.groups):
+                own, known = Signal.like(membrane, name="own"), Signal(name="known")
+                new, now = done & (place == number), Signal.like(membrane, name="now")
+                m.d.comb += now.eq(Mux(new, membrane, own))
+                with m.If(new):
+                    m.d.sync += [own.eq(membrane), known.eq(1)]
+                kept.append(now)
+                have.append(known | new)
+                stored = registers["kept"].word_select(
+                    number * (lif.lanes // lif.steps) + lane // lif.steps, len(membrane)
+                ).as_signed()
+                m.d.comb += Assert(~(known | new) | (stored == now))
+            started = _of(registers, "started", lif, lane)
+            expected = Signal.like(membrane, name="expected")
+            m.d.comb += expected.eq(Choice(kept)[channel])
+            m.d.comb += [
+                Assert(resumes | (started == 0)),
+                Assert(~(resumes & Choice(have)[channel]) | (started == expected)),
             ]
         return m
 
@@ -256,6 +344,20 @@ PROOFS = [
         partial(MembraneSpec, 4, 16, (1,), shortcuts=True),
         "following.eq(Mux(spike, 0, potential)), fired", "following.eq(potential), fired",
         "a membrane is not reset",
+    ),
+    _circuit(
+        "lif-passes", "spikes of a pass are those of the membrane it starts with",
+        partial(MembraneSpec, 4, 16, (1,), 2, passes=2, groups=4),
+        "membrane = started[lane // self.steps]", "membrane = started[0]",
+        "all neurons go on from the first one's membrane",
+    ),
+    Circuit(
+        "lif-keeps", "each channel goes on in a pass from its own membrane of the pass before",
+        partial(KeptSpec, 4, 16, 2, 2, 4),
+        Mutation("hw/lif.py", "m.d.sync += [later.eq(channel), done.eq(valid)]",
+                 "m.d.sync += [later.eq(channel + 1), done.eq(valid)]",
+                 "membranes are kept for the channel behind"),
+        depth=3, inductive=True,
     ),
     *(
         Circuit(

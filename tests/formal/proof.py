@@ -48,7 +48,7 @@ def inside(fragment, registers=False):
     return found
 
 
-def elaborated(component):
+def elaborated(component, platform=None):
     """The Fragment of a component, and the local variables of its ``elaborate`` by name.
 
     Much of what is inside has no other name.
@@ -61,7 +61,7 @@ def elaborated(component):
 
     sys.setprofile(remember)
     try:
-        fragment = Fragment.get(component, None)
+        fragment = Fragment.get(component, platform)
     finally:
         sys.setprofile(None)
     return fragment, found
@@ -86,6 +86,7 @@ class Circuit:
     inductive : all cycles there will ever be, not just the first.
     anywhere : registers of submodules start with any contents, not those of a reset.
     slow : not with the tests.
+    platform : an ECP5's, to be made of its carry cells, which are Yosys' own models; else of none.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Circuit:
     inductive: bool = False
     anywhere: bool = False
     slow: bool = False
+    platform: object = None
 
     @property
     def kind(self):
@@ -105,12 +107,18 @@ class Circuit:
         # Before anything is optimised: a register that never leaves its initial value is no
         # constant if it may start with another.
         forget = "setattr -unset init A:top %n" if self.anywhere else ""
+        read = ["read_rtlil spec.il"]
+        if self.platform:
+            # It has some flip-flops twice.
+            read += ["read_verilog -nooverwrite +/ecp5/cells_sim.v"]
         return {
-            "spec.il": rtlil.convert(self.spec(), name="top", emit_src=False),
+            "spec.il": rtlil.convert(
+                self.spec(), name="top", platform=self.platform, emit_src=False
+            ),
             "proof.sby": "\n".join((
                 "[options]", f"mode {'prove' if self.inductive else 'bmc'}", f"depth {self.depth}",
                 "[engines]", "smtbmc z3",
-                "[script]", "read_rtlil spec.il", "hierarchy -top top", forget, "prep -top top",
+                "[script]", *read, "hierarchy -top top", forget, "prep -top top",
                 "[files]", "spec.il", "",
             )),
         }

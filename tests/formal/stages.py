@@ -14,6 +14,7 @@ from sw.formats import (
 )
 from tests.formal.neurons import History
 from tests.formal.proof import Circuit, elaborated, inside
+from tests.formal.sums import ECP5
 from tests.mutants.mutation import Mutation
 
 __all__ = ["PROOFS"]
@@ -23,8 +24,9 @@ class PopcountTreeSpec(wiring.Component):
     """Every sum of the tree is that of the two below, and the lowest are the bits that agree.
 
     So, added up by hand and not by z3, the count is the number of bits that agree. A bit that
-    agrees, less one if its weight is -1, is the weight times the spike: asserted of each. Without
-    the carry cells of an ECP5.
+    agrees, less one if its weight is -1, is the weight times the spike: asserted of each. An ECP5's
+    carry cells add three of these bits first, into one bit worth one and one worth two, of which
+    there is a tree each.
     """
 
     def __init__(self, simd, deep=False):
@@ -34,36 +36,48 @@ class PopcountTreeSpec(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         popcount = self.popcount
-        circuit, inner = elaborated(popcount)
+        circuit, inner = elaborated(popcount, platform)
         m.submodules.popcount = circuit
         sums, history = inside(circuit), History(m, 1)
         m.d.comb += [popcount.spikes.eq(self.spikes), popcount.weights.eq(self.weights)]
-        level = []
+        agreeing = []
         for spike, weight in zip(self.spikes, self.weights, strict=True):
             agrees = Signal(name="agrees")
             m.d.comb += [
                 agrees.eq(spike == weight),
                 Assert(agrees - ~weight == Mux(spike, Mux(weight, 1, -1), 0)),
             ]
-            level.append(agrees)
-        if popcount.deep:
-            history.follows(Cat(inner["ones"]), Cat(level), 1)
-            level = inner["ones"]
+            agreeing.append(agrees)
+        ones, twos, deep = inner["ones"], inner["twos"], popcount.deep
+        for place, two in enumerate(twos):
+            three = sum(agreeing[3 * place : 3 * place + 3])
+            history.follows(ones[place] + (two << 1), three, deep)
+        history.follows(Cat(ones[len(twos) :]), Cat(agreeing[3 * len(twos) :]), deep)
+        totals = [
+            self._tree(m, sums, level, name)
+            for level, name in ((ones, "ones"), (twos, "twos")) if level
+        ]
+        if deep:
+            for part, total in zip(inner["parts"], totals, strict=True):
+                history.follows(part, total, 1)
+            totals = inner["parts"]
+        total = sum(part << place for place, part in enumerate(totals))
+        # Sums that registers may hold at first are larger than any count.
+        history.follows(popcount.count, total[: len(popcount.count)], 1)
+        return m
+
+    def _tree(self, m, sums, level, name):
+        """Its highest sum; asserts all sums above the bits of ``level``."""
         depth = 0
         while len(level) > 1:
             depth += 1
-            above = [sums[f"ones{depth}_{place}"] for place in range(-(-len(level) // 2))]
+            above = [sums[f"{name}{depth}_{place}"] for place in range(-(-len(level) // 2))]
             m.d.comb += [
                 Assert(total == sum(level[2 * place : 2 * place + 2]))
                 for place, total in enumerate(above)
             ]
             level = above
-        total, = level
-        if popcount.deep:
-            history.follows(inner["parts"][0], total, 1)
-            total, = inner["parts"]
-        history.follows(popcount.count, total, 1)
-        return m
+        return level[0]
 
 
 class ReadoutSpec(wiring.Component):
@@ -125,16 +139,30 @@ class ReadoutSpec(wiring.Component):
 PROOFS = [
     *(
         Circuit(
-            f"popcount-tree-{simd}{'-deep' * deep}",
+            f"popcount-tree-{simd}{'-cells' * (platform is not None)}{'-deep' * deep}",
             "each sum of the tree is that of the two below, and the lowest are bits that agree",
-            partial(PopcountTreeSpec, simd, deep), Mutation("hw/popcount.py", *error), depth=3,
-            anywhere=True,
+            partial(PopcountTreeSpec, simd, deep), Mutation(*error), depth=3, anywhere=True,
+            platform=platform,
         )
-        for simd, deep, error in (
-            (16, False, ("partial = Signal(depth + 1,", "partial = Signal(depth,",
-                         "every sum loses its carry")),
-            (64, True, ("partial = Signal(depth + 1,", "partial = Signal(min(depth + 1, 6),",
-                        "the sums of 32 and more lose their carry")),
+        for simd, deep, platform, error in (
+            (16, False, None, (
+                "hw/popcount.py", "partial = Signal(depth + 1,", "partial = Signal(depth,",
+                "every sum loses its carry",
+            )),
+            (64, True, None, (
+                "hw/popcount.py", "partial = Signal(depth + 1,",
+                "partial = Signal(min(depth + 1, 6),",
+                "the sums of 32 and more lose their carry",
+            )),
+            (16, False, ECP5, (
+                "hw/carry.py", "ones.append(~(spikes[-1] ^ weights[-1]))",
+                "ones.append(spikes[-1] ^ weights[-1])",
+                "the bit left over counts if it differs",
+            )),
+            (64, True, ECP5, (
+                "hw/carry.py", "~spikes[second], weights[second]",
+                "spikes[second], weights[second]", "every third bit counts if it differs",
+            )),
         )
     ),
     Circuit(

@@ -11,6 +11,7 @@ from amaranth.lib.data import ArrayLayout, View
 from amaranth.lib.wiring import In
 
 from hw.array import Array
+from hw.boards import BOARDS
 from hw.popcount import Popcount
 from sw import formats
 from sw.formats import PLANES
@@ -77,7 +78,7 @@ class ArraySpec(wiring.Component):
         m = Module()
         array, pe, simd, lanes = self.array, self.array.pe, self.array.simd, self.array.lanes
         groups, width = array.groups, array.width
-        m.submodules.array = fragment = Fragment.get(array, None)
+        m.submodules.array = fragment = Fragment.get(array, platform)
         registers = inside(fragment)
         m.d.comb += [
             getattr(array, name).eq(getattr(self, name))
@@ -164,11 +165,15 @@ SMALL = SimpleNamespace(
 )
 
 
-def _popcount(name, mutation, *arguments):
+#: One whose popcounts and accumulators are made of carry cells.
+ECP5 = BOARDS["ulx3s-85f"].platform()
+
+
+def _popcount(name, mutation, *arguments, path="hw/popcount.py", platform=None):
     return Circuit(
         name, "a count less the number of -1 weights is the sum of weights over spikes",
-        partial(PopcountSpec, *arguments), Mutation("hw/popcount.py", *mutation), 4,
-        anywhere=True,
+        partial(PopcountSpec, *arguments), Mutation(path, *mutation), 4, anywhere=True,
+        platform=platform,
     )
 
 
@@ -177,12 +182,23 @@ PROOFS = [
                            "agree = ~(self.spikes | self.weights)", "ones do not agree"), 8),
     _popcount("popcount-deep", ("total[: len(self.count)]", "total[: len(self.count) - 1]",
                                 "a full count loses its highest bit"), 8, True),
+    _popcount("popcount-cells", ("two_places.append(len(halves))\n    halves",
+                                 "two_places.append(len(halves) - 1)\n    halves",
+                                 "the last carry is not handed out"),
+              8, path="hw/carry.py", platform=ECP5),
     Circuit(
         "array", "what leaves the array is a tile's sum of weights over spikes, and a constant",
         partial(ArraySpec, SMALL),
         Mutation("hw/array.py", "following = Mux(first, count, total + count)",
                  "following = Mux(first, 0, total + count)", "a tile's first word is lost"),
         depth=2, inductive=True,
+    ),
+    Circuit(
+        "array-cells", "so it is where carry cells of an ECP5 count and add up",
+        partial(ArraySpec, SMALL),
+        Mutation("hw/carry.py", "padded[bit], total[bit], restart, 1)",
+                 "padded[bit], total[bit], 0, 1)", "a tile goes on from the one before it"),
+        depth=2, inductive=True, platform=ECP5,
     ),
     Claim(
         "readout-planes", "a weight of the readout is the sum of its planes times powers of two",
