@@ -160,12 +160,12 @@ def test_faults_on_the_line_are_of_these_sources():
 def test_malformed_images_are_of_this_loader():
     report = json.loads(FUZZED.read_text())
     assert report["source"] == fuzz_sources(), f"changed: run {report['command']}"
-    assert report["cases"] == sum(report["outcomes"].values())
+    assert report["cases"] == sum(report["outcomes"].values()) >= 1_000_000
     assert report["failures"] == []
     assert "failure" not in report["outcomes"]
     assert set(report["mutations"]) == set(MALFORMATIONS)
     page = (ROOT / "docs" / "verification.md").read_text()
-    assert f"{report['cases']:,} of a million" in page
+    assert f"{report['cases']:,} cases" in page
 
 
 def test_baked_bitstreams_are_of_these_sources():
