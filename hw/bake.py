@@ -53,7 +53,7 @@ def columns(tables, rows):
     A column is a bit of so many rows of a table; rows beyond its end are 0.
     """
     parts = []
-    for width, table in tables:
+    for _, width, table in tables:
         octets = [list(row.to_bytes(width // 8, "little")) for row in table]
         bits = np.unpackbits(np.array(octets, np.uint8), axis=1, bitorder="little")
         bits = np.pad(bits, ((0, -len(bits) % rows), (0, 0)))

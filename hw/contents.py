@@ -26,9 +26,9 @@ class Contents:
         self.words, self.memories = words, []
 
     def tables(self, words):
-        """(width, rows) of every one of ``memories`` if it held ``words``."""
+        """(region, width, rows) of every one of ``memories`` if it held ``words``."""
         return [
-            (memory.width, memory.model(words[memory.region])[part])
+            (memory.region, memory.width, memory.model(words[memory.region])[part])
             for memory, part in self.memories
         ]
 

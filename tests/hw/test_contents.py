@@ -55,8 +55,8 @@ def test_contents_are_what_the_host_would_have_written(name):
     # Of other contents, in the parts in which they lie.
     others = {dut.region: [word ^ 1 for word in words]}
     tables = with_contents.contents.tables(others)
-    assert [row for _, rows in tables for row in rows] == make().model(others[dut.region])
-    assert {width for width, _ in tables} == {dut.width}
+    assert [row for *_, rows in tables for row in rows] == make().model(others[dut.region])
+    assert {(region, width) for region, width, _ in tables} == {(dut.region, dut.width)}
     assert len(tables) == (2 if name == "spikes in two parts" else 1)
     assert dut.model(words) != dut.model(others[dut.region])
 
