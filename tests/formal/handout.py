@@ -15,7 +15,7 @@ from hw.record import layer_layout
 from hw.scale import Scale
 from sw.program import Region
 from tests.formal.neurons import History
-from tests.formal.proof import Circuit, elaborated, inside
+from tests.formal.proof import Circuit, InputsOf, elaborated, inside
 from tests.formal.sums import SMALL
 from tests.hw import support
 from tests.mutants.mutation import Mutation
@@ -23,7 +23,7 @@ from tests.mutants.mutation import Mutation
 __all__ = ["PROOFS"]
 
 
-class HandOutSpec(wiring.Component):
+class HandOutSpec(InputsOf):
     """``latency`` cycles behind a tile's last operand its groups leave, channel 0 first.
 
     One a cycle, with ``slow`` one in four, of a MAC once in each pass in use. They hold the sums
@@ -32,21 +32,15 @@ class HandOutSpec(wiring.Component):
     """
 
     def __init__(self, unit, *arguments):
-        self.unit = unit(*arguments)
-        super().__init__({
-            name: member for name, member in self.unit.signature.members.items()
-            if member.flow is In
-        })
+        super().__init__(unit(*arguments))
 
     def elaborate(self, platform):
         m = Module()
-        unit = self.unit
+        unit = self.dut
         circuit, inner = elaborated(unit)
         m.submodules.unit = circuit
         registers = inside(circuit)
-        m.d.comb += [
-            getattr(unit, name).eq(getattr(self, name)) for name in self.signature.members
-        ]
+        m.d.comb += self.connected()
         slow, first_pass = (getattr(self, name, Const(0)) for name in ("slow", "first_pass"))
         passes = getattr(unit, "passes", 1)
         most = 4 * unit.groups * passes

@@ -3,17 +3,15 @@
 from functools import partial
 
 from amaranth.hdl import Array, Assert, Assume, Cat, Const, Module, Mux, Signal
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In
 
 from hw.pool import Pool
-from tests.formal.proof import Circuit, elaborated, inside
+from tests.formal.proof import Circuit, InputsOf, elaborated, inside
 from tests.mutants.mutation import Mutation
 
 __all__ = ["PROOFS"]
 
 
-class PoolSpec(wiring.Component):
+class PoolSpec(InputsOf):
     """A group leaves as the OR of its spikes in all windows and strips, with the last of them.
 
     Each pass for itself; of a strip's tile, only that strip's spikes. Without pooling, and of all
@@ -23,20 +21,14 @@ class PoolSpec(wiring.Component):
     """
 
     def __init__(self, *arguments):
-        self.pool = Pool(*arguments)
-        super().__init__({
-            name: member for name, member in self.pool.signature.members.items()
-            if member.flow is In
-        })
+        super().__init__(Pool(*arguments))
 
     def elaborate(self, platform):
         m = Module()
-        pool, groups, strips = self.pool, self.pool.groups, self.pool.strips
+        pool, groups, strips = self.dut, self.dut.groups, self.dut.strips
         circuit, inner = elaborated(pool)
         m.submodules.pool = circuit
-        m.d.comb += [
-            getattr(pool, name).eq(getattr(self, name)) for name in self.signature.members
-        ]
+        m.d.comb += self.connected()
         one_strip, first_pass = (
             getattr(self, name, Const(0)) for name in ("one_strip", "first_pass")
         )

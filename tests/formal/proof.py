@@ -14,10 +14,12 @@ from pathlib import Path
 import z3
 from amaranth.back import rtlil
 from amaranth.hdl import Fragment
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 
 from tests.mutants.mutation import Mutation
 
-__all__ = ["Circuit", "Claim", "ProofError", "elaborated", "inside", "ongoing"]
+__all__ = ["Circuit", "Claim", "InputsOf", "ProofError", "elaborated", "inside", "ongoing"]
 
 
 #: Claims put integers of z3 into the modules that they speak of, which all threads share.
@@ -70,6 +72,22 @@ def elaborated(component, platform=None):
 def ongoing(variables, name):
     """Whether a component's FSM is in the state ``name``, from the variables of ``elaborate``."""
     return variables["m"]._generated["fsm"].ongoing(name)
+
+
+class InputsOf(wiring.Component):
+    """A spec whose inputs are those of a component, ``dut``: anything at any time."""
+
+    def __init__(self, dut):
+        self.dut = dut
+        super().__init__({
+            name: member for name, member in dut.signature.members.items() if member.flow is In
+        })
+
+    def connected(self):
+        """The statements that hand them to it."""
+        return [
+            getattr(self.dut, name).eq(getattr(self, name)) for name in self.signature.members
+        ]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sw.formats import (
     PLANES,
 )
 from tests.formal.neurons import History
-from tests.formal.proof import Circuit, elaborated, inside
+from tests.formal.proof import Circuit, InputsOf, elaborated, inside
 from tests.formal.sums import ECP5
 from tests.mutants.mutation import Mutation
 
@@ -80,7 +80,7 @@ class PopcountTreeSpec(wiring.Component):
         return level[0]
 
 
-class ReadoutSpec(wiring.Component):
+class ReadoutSpec(InputsOf):
     """A logit is the counts of its planes, over the lanes, times powers of two, plus the bias.
 
     Modulo 2**24: that it fits is a matter of ``sw.bounds``. Assumed is nothing: planes come at any
@@ -88,21 +88,15 @@ class ReadoutSpec(wiring.Component):
     """
 
     def __init__(self, *arguments):
-        self.readout = Readout(*arguments)
-        super().__init__({
-            name: member for name, member in self.readout.signature.members.items()
-            if member.flow is In
-        })
+        super().__init__(Readout(*arguments))
 
     def elaborate(self, platform):
         m = Module()
-        readout = self.readout
+        readout = self.dut
         circuit, inner = elaborated(readout)
         m.submodules.readout = circuit
         registers = inside(circuit)
-        m.d.comb += [
-            getattr(readout, name).eq(getattr(self, name)) for name in self.signature.members
-        ]
+        m.d.comb += self.connected()
         plane, came, ended = Signal(range(PLANES)), Signal(), Signal()
         m.d.sync += [came.eq(self.valid), ended.eq(came & (plane == PLANES - 1))]
         with m.If(came):
