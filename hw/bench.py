@@ -55,7 +55,7 @@ def bench(name, results=RESULTS, out=Path("build"), seed=None):
 
 
 def main(argv=None):
-    """Exit status 0, or 2 after one line on stderr."""
+    """Exit status 0, 2 after one line on stderr, or 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m hw.bench",
         description=f"{__doc__} Reports go to {RESULTS}/; then: python docs/results.py",
@@ -74,6 +74,9 @@ def main(argv=None):
     except (BuildError, BaudError, ClockError, EngineError, ImageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped; reports of finished boards are kept", file=sys.stderr)
+        return 130
     if args.json:
         print(json.dumps(reports))
         return 0

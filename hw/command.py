@@ -100,8 +100,8 @@ def _print_report(path, report):
 def command_line(prog, description, work, folder, engine, argv):
     """What the command ``prog`` does: ``work``, as ``build``, which leaves it in ``folder``.
 
-    engine: "fit" or "board", unless the user wants the other. Exit status 0, or 2 after one line on
-    stderr.
+    engine: "fit" or "board", unless the user wants the other. Exit status 0, 2 after one line on
+    stderr, or 130 after Ctrl-C.
     """
     args = _parse(prog, description, engine, argv)
     arguments = sys.argv[1:] if argv is None else argv
@@ -120,6 +120,9 @@ def command_line(prog, description, work, folder, engine, argv):
     except (BuildError, BaudError, ClockError, EngineError, ImageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped; an earlier build is kept", file=sys.stderr)
+        return 130
     if args.json:
         print(json.dumps(report))
     else:

@@ -122,7 +122,7 @@ def seeds_report(
 
 
 def main(argv=None):
-    """Exit status 0, or 2 after one line on stderr."""
+    """Exit status 0, 2 after one line on stderr, or 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m hw.seeds",
         description=f"{__doc__} Reports go to {RESULTS}/; what was cut off"
@@ -148,6 +148,9 @@ def main(argv=None):
     except (BuildError, BaudError, ClockError, ClusterError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on", file=sys.stderr)
+        return 130
     reached = list(report["fmax_mhz"].values())
     missing = reached.count(None)
     print(

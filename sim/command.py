@@ -60,7 +60,7 @@ def accuracy_of(logits, labels):
 def finish(run, arguments, summary):
     """Prints what ``run(arguments)`` finds, as ``summary(result, verdict)`` puts it.
 
-    Returns the exit status: 0 equal, 1 different, 2 could not run.
+    Returns the exit status: 0 equal, 1 different, 2 could not run, 130 after Ctrl-C.
     """
     try:
         result = run(arguments)
@@ -72,6 +72,9 @@ def finish(run, arguments, summary):
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
     if arguments.json:
         print(json.dumps(result))
     else:

@@ -261,7 +261,7 @@ def study(out, jobs=1, cluster=None, quiet=False):
 
 
 def main(argv=None):
-    """Exit status 0, or 2 after one line on stderr."""
+    """Exit status 0, 2 after one line on stderr, or 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m sim.estimator", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -277,6 +277,9 @@ def main(argv=None):
     except (BuildError, ClusterError, EngineError, SimulationError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on", file=sys.stderr)
+        return 130
     replace_file(RESULTS, _text(report))
     print(
         f"{report['heldout_n']} engines that no fit has seen: {report['heldout_lut_error']:.1%} of"

@@ -73,3 +73,12 @@ def test_utilisation_is_of_the_array(builds, tmp_path):
 def test_an_unknown_board_is_one_line(capsys):
     assert bench.main(["ice"]) == 2
     assert capsys.readouterr().err == f"error: unknown board 'ice': one of {', '.join(BOARDS)}\n"
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "build", interrupted)
+    assert bench.main(["icebreaker"]) == 130
+    assert capsys.readouterr().err == "\nstopped; reports of finished boards are kept\n"

@@ -241,13 +241,13 @@ def test_missing_tool_says_what_to_install(echo, image, monkeypatch, tmp_path):
         hw.tools.tool_path("gowin_pack")
 
 
-def test_interruption_leaves_nothing_behind(echo, image, monkeypatch, tmp_path):
+def test_interruption_leaves_nothing_behind(echo, monkeypatch, tmp_path, capsys):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(hw.build, "run_plan", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        hw.build.build(BOARDS["icebreaker"], image, out=tmp_path, quiet=True)
+    status, error = run_main(capsys, "icebreaker", "--model", MODEL, "--out", tmp_path)
+    assert status == 130 and error.endswith("\nstopped; an earlier build is kept\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,11 +1,11 @@
-"""The engine that a simulation is asked for."""
+"""What all simulations have in common: the engine that is asked for, and how they end."""
 
 import json
 
 import pytest
 
 from sim import emulate, run
-from sim.command import engine_of
+from sim.command import engine_of, finish
 from sw.engine import ENGINES, EngineError
 
 
@@ -40,3 +40,11 @@ def test_gates_are_of_a_board(tmp_path, capsys):
     report.write_text(json.dumps({"engine": ENGINES["icebreaker"].to_dict()}))
     assert run.main(["--model", "models/digits.bsnn", "--engine", str(report), "--netlist"]) == 2
     assert capsys.readouterr().err.startswith("error: --netlist needs a board")
+
+
+def test_ctrl_c_is_one_line(capsys):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    assert finish(interrupted, None, None) == 130
+    assert capsys.readouterr().err == "\nstopped\n"

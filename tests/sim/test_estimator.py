@@ -143,3 +143,12 @@ def test_what_was_cut_off_goes_on(monkeypatch, tmp_path):
 def test_every_part_has_estimates(committed):
     assert {part.kind for part in PARTS.values()} == set(committed["kinds"]) == set(KINDS)
     assert {board.platform.device for board in BOARDS.values()} == PARTS.keys()
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(estimator, "study", interrupted)
+    assert estimator.main([]) == 130
+    assert capsys.readouterr().err == "\nstopped; the same command goes on\n"
