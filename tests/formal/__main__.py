@@ -34,6 +34,7 @@ from tests.formal import (
     streams,
     sums,
     widths,
+    words,
 )
 from tests.formal.proof import ProofError
 from tests.mutants.runner import ROOT, copied
@@ -45,7 +46,7 @@ RESULTS = ROOT / "results" / "formal.json"
 PROOFS = {
     proof.name: proof
     for module in (
-        streams, line, host, memories, addresses, ahead, maps, progress, layer_ends, logits,
+        streams, line, host, memories, addresses, words, ahead, maps, progress, layer_ends, logits,
         handout, pooling, sums, stages, agmm, neurons, widths, ranges, folding,
     )
     for proof in module.PROOFS

@@ -31,7 +31,7 @@ from tests.formal.proof import Circuit, elaborated
 from tests.hw.support import PAIRS, PAIRS_IN_PASSES, PASSES, SMALL, STRIPS, STRIPS_IN_PASSES
 from tests.mutants.mutation import Mutation
 
-__all__ = ["PROOFS"]
+__all__ = ["PROOFS", "LogitSpec", "PlaceSpec"]
 
 
 class AddressSpec(SequencerSpec):
@@ -222,6 +222,7 @@ class PlaceSpec(WriterSpec):
             for name in here
         }
         begun = Signal()
+        self.came, self.due = came, due
         with m.If(self.clear):
             m.d.sync += [pixel.eq(layer.out_base), row.eq(0), column.eq(0), begun.eq(1)]
         m.d.comb += [
@@ -282,10 +283,11 @@ class LogitSpec(wiring.Component):
       a memory holds (``sw.program``); a readout has eight for each class.
     """
 
-    def __init__(self, engine):
+    def __init__(self, engine, **others):
         self.engine = engine
         super().__init__({
-            "clear": In(1), "valid": In(1), "plane_valid": In(1), "layer": In(layer_layout(engine)),
+            "clear": In(1), "valid": In(1), "plane_valid": In(1),
+            "layer": In(layer_layout(engine)), **others,
         })
 
     def elaborate(self, platform):
@@ -308,6 +310,8 @@ class LogitSpec(wiring.Component):
             m.d.sync += running.eq(1)
         coming, number = (Signal.like(inner["group"], name=name) for name in ("coming", "number"))
         comes, ended = Signal(), Signal()
+        self.inner, self.comes_next, self.coming = inner, comes_next, coming
+        self.is_readout = running & readout & ~self.clear
         m.d.comb += [
             Assume(~running | self.clear | (record == layer.as_value())),
             Assume(~(self.valid | self.plane_valid) | (running & ~self.clear)),
@@ -330,7 +334,7 @@ class LogitSpec(wiring.Component):
             last.eq(word & ((number + 1) * engine.units >= classes)),
         ]
         m.d.sync += ended.eq(last)
-        with m.If(running & readout & ~self.clear):
+        with m.If(self.is_readout):
             m.d.comb += [
                 Assert(writes == word), Assert(dut.write_banks.all() == word),
                 Assert(~word | (dut.write_address == (layer.out_base + number)[

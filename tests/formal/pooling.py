@@ -5,7 +5,7 @@ from functools import partial
 from amaranth.hdl import Array, Assert, Assume, Cat, Const, Module, Mux, Signal
 
 from hw.pool import Pool
-from tests.formal.proof import Circuit, InputsOf, elaborated, inside
+from tests.formal.proof import Circuit, InputsOf, elaborated, inside, nested
 from tests.mutants.mutation import Mutation
 
 __all__ = ["PROOFS"]
@@ -39,23 +39,14 @@ class PoolSpec(InputsOf):
             Assume(~self.valid | runs), Assume(~runs | (record == record_was)),
         ]
 
-        # Where the next group belongs; each counter moves when those before it start over.
-        counters, moves = {}, self.valid
-        for name, count, first, last in (
+        # Where the next group belongs.
+        (group, number, window, strip), _ = nested(
+            m, self.clear, runs, self.valid,
             ("group", groups, 0, groups - 1),
             ("number", pool.passes, first_pass, pool.passes - 1),
             ("window", 4, 0, Mux(self.enable, 3, 0)),
             ("strip", strips, 0, Mux(one_strip, strips - 1, 0)),
-        ):
-            counter = counters[name] = Signal(range(max(count, 2)), name=f"its_{name}")
-            ends = counter == last
-            with m.If(moves):
-                m.d.sync += counter.eq(Mux(ends, first, counter + 1))
-            with m.If(self.clear):
-                m.d.sync += counter.eq(first)
-            m.d.comb += Assert(~runs | ((counter >= first) & (counter <= last)))
-            moves = moves & ends
-        group, number, window, strip = counters.values()
+        )
 
         # The OR of each group of each pass, so far.
         own = [Mux(one_strip, strip == place // pool.steps % strips, 1)

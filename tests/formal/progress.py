@@ -184,10 +184,10 @@ class WriterSpec(wiring.Component):
     the layer's last. Not of logits.
     """
 
-    def __init__(self, engine):
+    def __init__(self, engine, **others):
         self.engine = engine
         super().__init__({
-            "clear": In(1), "valid": In(1), "layer": In(layer_layout(engine)),
+            "clear": In(1), "valid": In(1), "layer": In(layer_layout(engine)), **others,
         })
 
     def elaborate(self, platform):

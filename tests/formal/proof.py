@@ -13,13 +13,15 @@ from pathlib import Path
 
 import z3
 from amaranth.back import rtlil
-from amaranth.hdl import Fragment
+from amaranth.hdl import Assert, Fragment, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from tests.mutants.mutation import Mutation
 
-__all__ = ["Circuit", "Claim", "InputsOf", "ProofError", "elaborated", "inside", "ongoing"]
+__all__ = [
+    "Circuit", "Claim", "InputsOf", "ProofError", "elaborated", "inside", "nested", "ongoing",
+]
 
 
 #: Claims put integers of z3 into the modules that they speak of, which all threads share.
@@ -72,6 +74,25 @@ def elaborated(component, platform=None):
 def ongoing(variables, name):
     """Whether a component's FSM is in the state ``name``, from the variables of ``elaborate``."""
     return variables["m"]._generated["fsm"].ongoing(name)
+
+
+def nested(m, clear, runs, moves, *levels):
+    """Counters, each of which moves as those before it start over, and when all of them do.
+
+    Asserts that they stay within their bounds. levels: (name, number of values, first, last).
+    """
+    counters = []
+    for name, count, first, last in levels:
+        counter = Signal(range(max(count, 2)), name=f"its_{name}")
+        ends = counter == last
+        with m.If(moves):
+            m.d.sync += counter.eq(Mux(ends, first, counter + 1))
+        with m.If(clear):
+            m.d.sync += counter.eq(first)
+        m.d.comb += Assert(~runs | ((counter >= first) & (counter <= last)))
+        moves = moves & ends
+        counters.append(counter)
+    return counters, moves
 
 
 class InputsOf(wiring.Component):
