@@ -29,7 +29,7 @@ from sw.formats import (
 from sw.image import MEAN_SHIFTS
 from sw.positions import Axis
 from tests.formal.integers import Integer
-from tests.formal.proof import Circuit, Claim, inside
+from tests.formal.proof import Circuit, Claim, elaborated, inside
 from tests.mutants.mutation import Mutation
 
 __all__ = ["PROOFS"]
@@ -76,6 +76,11 @@ class MeanSpec(wiring.Component):
     Sequencer); groups come as from the Writer, four or more a pixel, and column and row move on a
     cycle before the last of them is passed; and none is on its way at a clear. Contents of the
     table are anything.
+
+    With passes, the groups of a tile come once in each pass in use, and the same entries are read
+    for each; a pass's total is of its spikes alone. Assumed: as the Writer counts them
+    (``layer-ends-passes``), a pixel ends with the last group of the last pass; and a layer is left
+    with a whole tile: Mean does not start to count groups anew at a clear.
     """
 
     def __init__(self, engine):
@@ -90,8 +95,8 @@ class MeanSpec(wiring.Component):
         m = Module()
         engine, layer = self.engine, self.layer
         mean = Mean(engine)
-        m.submodules.mean = fragment = Fragment.get(mean, None)
-        own = inside(fragment)
+        fragment, own_passes = elaborated(mean, method="_follow_passes")
+        m.submodules.mean, own = fragment, inside(fragment)
         wiring.connect(m, wiring.flipped(self.host), mean.host)
 
         running, layer_was = Signal(), Signal.like(layer.as_value())
@@ -152,6 +157,9 @@ class MeanSpec(wiring.Component):
             m.d.sync += offset.eq(offset + layer.mean_classes)
             with m.If(last_group):
                 m.d.sync += [offset.eq(0), age.eq(0)]
+        of_passes = [passed]
+        if engine.passes > 1:
+            of_passes = self._in_passes(m, own | own_passes, running, passed, last_group, offset)
         with m.If(self.clear):
             m.d.sync += [
                 running.eq(1), came.eq(0), offset.eq(0), age.eq(0),
@@ -199,22 +207,58 @@ class MeanSpec(wiring.Component):
         ]
 
         # What the table gives a cycle later belongs to the spikes of then.
-        spikes = Signal.like(self.spikes)
-        m.d.sync += spikes.eq(Mux(passed, self.spikes, 0))
-        for t in range(engine.lanes):
-            total = Signal(signed(MEAN_BITS), name=f"sum{t}")
-            entries = [
-                Mux(spikes[u][t], own["table.data"].word_select(u, TABLE_BITS).as_signed(), 0)
-                for u in range(engine.units)
-            ]
-            addend = sum(entries)
-            for stage in range(mean.latency - 2):
-                late = Signal(signed(TABLE_BITS + 2), name=f"addend{t}_{stage}")
-                m.d.sync += late.eq(addend)
-                addend = late
-            m.d.sync += total.eq(Mux(self.clear, 0, total + addend))
-            m.d.comb += Assert(mean.totals[t] == total)
+        for p, of_pass in enumerate(of_passes):
+            spikes = Signal.like(self.spikes)
+            m.d.sync += spikes.eq(Mux(of_pass, self.spikes, 0))
+            for t in range(engine.lanes):
+                total = Signal(signed(MEAN_BITS), name=f"sum{t}")
+                entries = [
+                    Mux(spikes[u][t], own["table.data"].word_select(u, TABLE_BITS).as_signed(), 0)
+                    for u in range(engine.units)
+                ]
+                addend = sum(entries)
+                for stage in range(mean.latency - 2):
+                    late = Signal(signed(TABLE_BITS + 2), name=f"addend{t}_{stage}")
+                    m.d.sync += late.eq(addend)
+                    addend = late
+                m.d.sync += total.eq(Mux(self.clear, 0, total + addend))
+                m.d.comb += Assert(mean.totals[p * engine.lanes + t] == total)
         return m
+
+    def _in_passes(self, m, own, running, passed, last_group, offset):
+        """Sets ``offset`` back behind all passes of a tile but the last.
+
+        Returns for each pass whether what is passed is of it.
+        """
+        groups, passes, layer = self.engine.groups, self.engine.passes, self.layer
+        group, tile, number = Signal(range(groups)), Signal(16), Signal(range(passes))
+        ends_pass, last_pass = group == groups - 1, number == passes - 1
+        with m.If(passed):
+            m.d.comb += Assume(~last_group | (ends_pass & last_pass))
+            m.d.sync += group.eq(group + 1)
+            with m.If(ends_pass & last_pass):
+                m.d.sync += [number.eq(layer.first_pass), tile.eq(Mux(last_group, 0, tile + 1))]
+            with m.Elif(ends_pass):
+                m.d.sync += [
+                    number.eq(number + 1), offset.eq(offset - (groups - 1) * layer.mean_classes),
+                ]
+        with m.If(self.clear):
+            m.d.comb += Assume(group == 0)
+            m.d.sync += [tile.eq(0), number.eq(layer.first_pass)]
+        m.d.comb += [
+            Assert(own["group"] == group), Assert(own["passes.group"] == group),
+            Assert(~(running | passed) | (own["passes.number"] == number)),
+        ]
+        # Modulo the table's depth: of wider products z3 makes nothing.
+        address_bits = len(own["pointer"])
+        place = Cat(group, tile)[:address_bits]
+        tile_start = (own["pointer"] - group * layer.mean_classes)[:address_bits]
+        with m.If(running):
+            m.d.comb += [
+                Assert(offset[:address_bits] == (place * layer.mean_classes)[:address_bits]),
+                Assert((group == 0) | (own["tile_start"] == tile_start)),
+            ]
+        return [passed & (number == p) for p in range(passes)]
 
 
 def _mean_claims():
@@ -429,6 +473,22 @@ PROOFS = [
         "mean-pairs", "so are those of two channels at once", partial(MeanSpec, PAIRS),
         Mutation("hw/agmm.py", "signed(TABLE_BITS + engine.units.bit_length() - 1)",
                  "signed(TABLE_BITS)", "the carry of several entries' sum is dropped"),
+        depth=4, inductive=True, slow=True,
+    ),
+    Circuit(
+        "mean-passes", "so are those of each of several passes, which are summed up apart",
+        partial(MeanSpec, replace(ONE, passes=4)),
+        Mutation("hw/agmm.py", "with m.If((group == engine.groups - 1) & ~passes.last):",
+                 "with m.If((group == engine.groups - 1) & passes.first):",
+                 "of a tile's passes only the second starts over"),
+        depth=2, inductive=True, slow=True,
+    ),
+    Circuit(
+        "mean-pairs-passes", "so are those of two channels at once, in each pass",
+        partial(MeanSpec, replace(PAIRS, passes=2)),
+        Mutation("hw/agmm.py", "for stage in range(self.latency - 1):",
+                 "for stage in range(self.latency - 2):",
+                 "the pass arrives a cycle before its spikes"),
         depth=4, inductive=True, slow=True,
     ),
 ]

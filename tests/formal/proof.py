@@ -52,12 +52,12 @@ def inside(fragment, registers=False):
     return found
 
 
-def elaborated(component, platform=None):
-    """The Fragment of a component, and the local variables of its ``elaborate`` by name.
+def elaborated(component, platform=None, method="elaborate"):
+    """The Fragment of a component, and the local variables of its ``method`` by name.
 
     Much of what is inside has no other name.
     """
-    found, code = {}, type(component).elaborate.__code__
+    found, code = {}, getattr(type(component), method).__code__
 
     def remember(frame, event, _):
         if event == "return" and frame.f_code is code and frame.f_locals["self"] is component:
