@@ -159,6 +159,7 @@ PROOFS = [
             f"writer-words{name}",
             "each spike is written to the bit of its channel and lane, and 0 to all without one",
             partial(WordSpec, engine), Mutation("hw/writer.py", *change), depth=7, inductive=True,
+            slow=engine.pixels > 1,
         )
         for name, engine, change in (
             ("", replace(SMALL, simd=16), (
