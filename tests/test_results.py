@@ -29,7 +29,7 @@ BUILDS = sorted((ROOT / "results" / "builds").glob("*.json"))
 SEEDS = sorted((ROOT / "results" / "seeds").glob("*.json"))
 EXPERIMENTS = sorted((ROOT / "results" / "experiments").glob("*.json"))
 #: Boards some of whose seeds are still to be run with the link: python -m hw.seeds goes on.
-UNFINISHED = {"ulx3s-85f-residual", "ulx3s-85f-wide"}
+UNFINISHED = {"ulx3s-85f-residual"}
 EQUALITY = ROOT / "results" / "equality.json"
 SOAK = ROOT / "results" / "soak.json"
 
