@@ -36,7 +36,7 @@ SURROUNDINGS = (
 )
 
 
-def build(board, folder, surroundings, seed=None):
+def build(board, folder, surroundings):
     """Builds in ``folder``, in a process of its own: a dict of what was reached, and the SHA-256.
 
     board: ACCELERATOR or TINY.
@@ -44,11 +44,11 @@ def build(board, folder, surroundings, seed=None):
     program = (
         "import sys; from tests.hw import reproducible;"
         "reproducible.build_here(reproducible.TINY if sys.argv[1] else reproducible.ACCELERATOR,"
-        " *sys.argv[2:])"
+        " sys.argv[2])"
     )
-    arguments = ["tiny" if board is TINY else "", folder, board.seed if seed is None else seed]
+    arguments = ["tiny" if board is TINY else "", str(folder)]
     subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], check=True,
+        [sys.executable, "-c", program, *arguments], check=True,
         cwd=Path(__file__).parents[2], env={**os.environ, **surroundings},
     )
     reached = json.loads(Path(folder, "reached.json").read_text())
@@ -56,9 +56,9 @@ def build(board, folder, surroundings, seed=None):
     return {**reached, "sha256": hashlib.sha256(bitstream).hexdigest()}
 
 
-def build_here(board, folder, seed):
+def build_here(board, folder):
     clock = board.clock_generator(board.clock_hz)
-    reached = place_and_route(board, clock, prepare(board, clock, int(seed)), folder, quiet=True)
+    reached = place_and_route(board, clock, prepare(board, clock, board.seed), folder, quiet=True)
     Path(folder, "reached.json").write_text(json.dumps(reached))
 
 
